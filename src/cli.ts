@@ -1,0 +1,26 @@
+#!/usr/bin/env node
+/** The command table: one row a command. Its module is loaded only when the command is named. */
+
+import type { CommandRow } from './cli/command.ts';
+import { main } from './cli/main.ts';
+
+export const commands: CommandRow[] = [
+  {
+    name: 'topo',
+    summary: 'show RDMA devices, their ports and addresses',
+    load: () => import('./commands/topo.ts'),
+  },
+  {
+    name: 'pingpong',
+    summary: 'measure round-trip latency over every transport and operation',
+    load: () => import('./commands/pingpong.ts'),
+  },
+  {
+    name: 'verbs-run',
+    summary: 'run any RDMA program on the embedded device',
+    load: () => import('./commands/verbs-run.ts'),
+  },
+];
+
+// False only when a test or the generator imports the table; Node before 24 has no import.meta.main.
+if (import.meta.main !== false) await main(commands);
