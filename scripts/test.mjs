@@ -1,0 +1,113 @@
+/**
+ * `npm test`: every check of the project as a table of named, timed steps. All steps run even when one fails.
+ * The last line is `N passed, N failed`, with `, N skipped` when steps were left out by naming others:
+ * `npm test -- unit c-test` runs only the steps whose names begin with these words.
+ * Plain Node without dependencies, so that it can report whatever is broken.
+ */
+
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { runtimes } from './runtimes.mjs';
+
+process.chdir(fileURLToPath(new URL('..', import.meta.url)));
+
+const { bun } = runtimes;
+const node = process.execPath;
+
+/** Folders of test/ that are not unit tests: they have steps of their own or are not tests. */
+const NOT_UNITS = new Set(['smoke', 'integration', 'perf', 'data']);
+const unitFolders = readdirSync('test')
+  .filter((name) => !NOT_UNITS.has(name) && statSync(`test/${name}`).isDirectory())
+  .map((name) => `./test/${name}/`);
+const manPages = existsSync('man') ? readdirSync('man').map((name) => `man/${name}`) : [];
+
+function smoke(runtime) {
+  return {
+    name: `smoke-${runtime}`,
+    run: [bun, 'test', './test/smoke/'],
+    env: { RDMAKIT_SMOKE: runtime, RDMAKIT_TEST_NODE: node },
+    limit_s: 120,
+  };
+}
+
+const steps = [
+  { name: 'types', run: ['node_modules/.bin/tsc', '--noEmit'], limit_s: 120 },
+  { name: 'lint', run: ['node_modules/.bin/biome', 'ci', '--error-on-warnings', '.'], limit_s: 60 },
+  { name: 'generated', run: [bun, 'scripts/gen.ts', '--check'], limit_s: 60 },
+  { name: 'man', run: ['mandoc', '-T', 'lint', '-W', 'style', ...manPages], limit_s: 60 },
+  { name: 'dist', run: [node, 'scripts/build.mjs'], limit_s: 60 },
+  { name: 'unit', run: [bun, 'test', ...unitFolders], limit_s: 300 },
+  smoke('bun'),
+  smoke('deno'),
+  smoke('node22'),
+  smoke('dist'),
+  { name: 'c-test', run: ['make', '-s', '-C', 'c', '-j2', 'test'], limit_s: 400 },
+  { name: 'c-asan', run: ['make', '-s', '-C', 'c', '-j2', 'test-asan'], limit_s: 600 },
+  { name: 'c-tsan', run: ['make', '-s', '-C', 'c', '-j2', 'test-tsan'], limit_s: 600 },
+  { name: 'fuzz', run: ['make', '-s', '-C', 'c', '-j2', 'fuzz-run', 'FUZZ_SECONDS=3'], limit_s: 300 },
+  { name: 'integration', run: [bun, 'test', '--timeout', '120000', './test/integration/'], limit_s: 600 },
+];
+
+/** Lines of a failed step that are shown; the rest of a long log is its end that matters. */
+const SHOWN_LINES = 200;
+
+/** Runs one step in a process group of its own, so that nothing it started outlives its limit. */
+function runStep(step) {
+  return new Promise((resolve) => {
+    const [program, ...args] = step.run;
+    const child = spawn(program, args, {
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...step.env },
+    });
+    const chunks = [];
+    let timedOut = false;
+    child.stdout.on('data', (chunk) => chunks.push(chunk));
+    child.stderr.on('data', (chunk) => chunks.push(chunk));
+    const killGroup = () => {
+      try {
+        process.kill(-child.pid, 'SIGKILL');
+      } catch {
+        // the group has ended already
+      }
+    };
+    const timer = setTimeout(() => {
+      timedOut = true;
+      killGroup();
+    }, step.limit_s * 1000);
+    const finish = (ok, reason) => {
+      clearTimeout(timer);
+      if (child.pid) killGroup();
+      resolve({ ok, reason, log: Buffer.concat(chunks).toString() });
+    };
+    child.on('error', (error) => finish(false, error.message));
+    child.on('close', (code, signal) => {
+      const reason = timedOut ? `took more than ${step.limit_s} s` : (signal ?? `exit code ${code}`);
+      finish(code === 0 && !timedOut, reason);
+    });
+  });
+}
+
+const wanted = process.argv.slice(2);
+const chosen = steps.filter(
+  (step) => wanted.length === 0 || wanted.some((word) => step.name.startsWith(word)),
+);
+let passed = 0;
+let failed = 0;
+for (const step of chosen) {
+  const start_ms = Date.now();
+  const { ok, reason, log } = await runStep(step);
+  const seconds = ((Date.now() - start_ms) / 1000).toFixed(1);
+  if (ok) {
+    passed += 1;
+    console.log(`ok      ${step.name} (${seconds} s)`);
+  } else {
+    failed += 1;
+    console.log(`FAILED  ${step.name} (${seconds} s): ${reason}\n        ${step.run.join(' ')}`);
+    console.log(log.trimEnd().split('\n').slice(-SHOWN_LINES).join('\n').replaceAll(/^/gm, '    | '));
+  }
+}
+const skipped = steps.length - chosen.length;
+console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`);
+process.exitCode = failed > 0 || chosen.length === 0 ? 1 : 0;
