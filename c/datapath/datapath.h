@@ -130,6 +130,8 @@ struct rk_dp_stats {
  * Ping-pong over a connected queue pair (UD: over an address handle). Latencies are full round trips; for READ and the
  * atomics the time from posting to completion, which is a round trip of the fabric too.
  *
+ * A queue pair serves one ping-pong: its receive queue must be empty at the start, and is not emptied at the end.
+ *
  * Buffer layout, the same at both ends for the same size and rx_slots: the outgoing message at 0, then rx_slots incoming
  * slots from rk_dp_rx_offset(size) on, rk_dp_rx_stride(size) apart. A WRITE, WRITE_IMM, READ or atomic of the peer goes to
  * this end's slot 0: tell it buffer + rk_dp_rx_offset(size) as its remote_addr.
@@ -290,7 +292,8 @@ RK_DP_API int32_t rk_dp_socket_close(int32_t fd);
 
 /* The clock the loops use; calibrates it on the first call (about 10 ms). */
 RK_DP_API int32_t rk_dp_clock_info(struct rk_dp_clock_info *info);
-/* Stops and waits for every loop still running: runtimes do not run library destructors. Their stats stay valid. */
+/* Stops, joins and frees every loop still known: runtimes do not run library destructors. Their stats stay valid, their
+ * loop pointers do not. */
 RK_DP_API void rk_dp_shutdown(void);
 
 #endif
