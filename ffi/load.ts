@@ -77,10 +77,11 @@ export function loadVerbs(options: LoadOptions = {}): LoadedVerbs {
     });
   }
   if (process.platform !== 'linux') {
-    throw new NativeLibraryError(
-      `RDMA verbs need Linux, this is ${process.platform}`,
-      'run rdmakit on Linux',
-    );
+    throw new RdmakitError({
+      kind: 'environment',
+      what: `RDMA verbs need Linux, this is ${process.platform}`,
+      remedy: 'run rdmakit on Linux',
+    });
   }
   verifyLayouts();
   const libDir = libraryFolder(options.libDir);

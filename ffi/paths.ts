@@ -41,11 +41,12 @@ export function softLibraryFolder(libDir?: string): string {
 export function requireLibrary(path: string): string {
   if (existsSync(path)) return path;
   const overridden = (process.env[LIB_DIR_VARIABLE] ?? '') !== '';
-  throw new NativeLibraryError(
-    `the native library ${path} does not exist`,
-    overridden
-      ? `point ${LIB_DIR_VARIABLE} at a folder that has it, or unset it`
-      : 'run `make -C c` to build it',
-    [`platform ${process.platform}-${process.arch}`],
-  );
+  throw new RdmakitError({
+    kind: 'environment',
+    what: `the native library ${path} does not exist`,
+    cause: overridden
+      ? `${LIB_DIR_VARIABLE} points at a folder without it`
+      : `it was not built for ${process.platform}-${process.arch} yet`,
+    remedy: overridden ? `point ${LIB_DIR_VARIABLE} at a folder that has it, or unset it` : 'make -C c',
+  });
 }

@@ -8,6 +8,14 @@
  */
 
 export const LAYOUTS = {
+  _ibv_device_ops: {
+    size: 16,
+    union: false,
+    members: {
+      _dummy1: [0, "ptr", 1],
+      _dummy2: [8, "ptr", 1],
+    },
+  },
   ibv_ah_attr: {
     size: 32,
     union: false,
@@ -75,6 +83,19 @@ export const LAYOUTS = {
       cond: [72, "u64", 6],
       comp_events_completed: [120, "u32", 1],
       async_events_completed: [124, "u32", 1],
+    },
+  },
+  ibv_device: {
+    size: 664,
+    union: false,
+    members: {
+      _ops: [0, "_ibv_device_ops", 1],
+      node_type: [16, "u32", 1],
+      transport_type: [20, "u32", 1],
+      name: [24, "i8", 64],
+      dev_name: [88, "i8", 64],
+      dev_path: [152, "i8", 256],
+      ibdev_path: [408, "i8", 256],
     },
   },
   ibv_device_attr: {

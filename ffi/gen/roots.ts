@@ -10,6 +10,7 @@ export const STRUCTS: readonly string[] = [
   'ibv_comp_channel',
   'ibv_context',
   'ibv_cq',
+  'ibv_device',
   'ibv_device_attr',
   'ibv_gid_entry',
   'ibv_mr',

@@ -1,2 +1,2 @@
 /** The verbs layer's public surface; see each module for the contract. */
-export * from "./types.ts";
+export * from './types.ts';

@@ -9,34 +9,34 @@
 export type Handle = bigint;
 
 /** Which verbs library answers: the host's, the embedded one, or whichever fits. */
-export type ProviderChoice = "auto" | "system" | "soft";
+export type ProviderChoice = 'auto' | 'system' | 'soft';
 
 /** The library that was really opened. */
-export type Provider = "system" | "soft";
+export type Provider = 'system' | 'soft';
 
 /** Names of `enum ibv_qp_type` that rdmakit drives. */
-export type QpType = "RC" | "UC" | "UD";
+export type QpType = 'RC' | 'UC' | 'UD';
 
 /** Names of `enum ibv_qp_state`. */
-export type QpState = "RESET" | "INIT" | "RTR" | "RTS" | "SQD" | "SQE" | "ERR" | "UNKNOWN";
+export type QpState = 'RESET' | 'INIT' | 'RTR' | 'RTS' | 'SQD' | 'SQE' | 'ERR' | 'UNKNOWN';
 
 /** Names of `enum ibv_port_state`. */
-export type PortState = "NOP" | "DOWN" | "INIT" | "ARMED" | "ACTIVE" | "ACTIVE_DEFER";
+export type PortState = 'NOP' | 'DOWN' | 'INIT' | 'ARMED' | 'ACTIVE' | 'ACTIVE_DEFER';
 
 /** How a GID travels on the wire: InfiniBand or RoCE v1, RoCE v2. */
-export type GidType = "IB" | "RoCEv1" | "RoCEv2";
+export type GidType = 'IB' | 'RoCEv1' | 'RoCEv2';
 
 /** Access rights of a memory region or queue pair (`enum ibv_access_flags`). */
 export type Access =
-  | "local-write"
-  | "remote-write"
-  | "remote-read"
-  | "remote-atomic"
-  | "mw-bind"
-  | "zero-based"
-  | "on-demand"
-  | "huge-tlb"
-  | "relaxed-ordering";
+  | 'local-write'
+  | 'remote-write'
+  | 'remote-read'
+  | 'remote-atomic'
+  | 'mw-bind'
+  | 'zero-based'
+  | 'on-demand'
+  | 'huge-tlb'
+  | 'relaxed-ordering';
 
 /** Path MTU in bytes as verbs knows it. */
 export type MtuBytes = 256 | 512 | 1024 | 2048 | 4096;
@@ -78,7 +78,7 @@ export interface DeviceAttributes {
   readonly maxMcastGroups: number;
   readonly maxMcastQpAttach: number;
   readonly maxPkeys: number;
-  readonly atomics: "none" | "hca" | "global" | "unknown";
+  readonly atomics: 'none' | 'hca' | 'global' | 'unknown';
   readonly capabilityFlags: number;
 }
 
@@ -87,7 +87,7 @@ export interface PortAttributes {
   readonly port: number;
   readonly state: PortState;
   readonly physicalState: string;
-  readonly linkLayer: "InfiniBand" | "Ethernet" | "unspecified";
+  readonly linkLayer: 'InfiniBand' | 'Ethernet' | 'unspecified';
   readonly maxMtuBytes: MtuBytes;
   readonly activeMtuBytes: MtuBytes;
   readonly gidTableLength: number;
@@ -112,7 +112,7 @@ export interface GidEntry {
   readonly type: GidType;
   /** The IPv4 or IPv6 address behind the GID. */
   readonly address: string;
-  readonly scope: "loopback" | "link-local" | "global";
+  readonly scope: 'loopback' | 'link-local' | 'global';
   /** Index of the network interface, 0 when the device has none. */
   readonly ifindex: number;
   /** Name of the network interface, "" when it is not visible here. */
