@@ -48,15 +48,15 @@ function lookUp(word: string, options: Options, command: string): Known & { inli
   if (long) {
     const found = entries.find(([key]) => kebab(key) === long[1]);
     if (found) return { key: found[0], option: found[1], inlineValue: long[2] !== undefined };
-  } else if (/^-[^-]$/.test(word)) {
-    const found = entries.find(([, option]) => option.short === word[1]);
-    if (found) return { key: found[0], option: found[1], inlineValue: false };
   } else if (/^-\d/.test(word)) {
     throw usageError(
       `'${word}' looks like an option`,
       command,
       `a value that begins with '-' is written --option=${word}`,
     );
+  } else if (/^-[^-]$/.test(word)) {
+    const found = entries.find(([, option]) => option.short === word[1]);
+    if (found) return { key: found[0], option: found[1], inlineValue: false };
   } else {
     const known = entries.find(([, option]) => option.short !== undefined && option.short === word[1]);
     if (/^-[^-]/.test(word) && known) {

@@ -106,7 +106,7 @@ function parseQuantity(text: string, rules: QuantityRules): number {
   if (unit === '' && !rules.bare) {
     throw new UnitError(`'${text}' has no unit; write for example ${rules.sample}`);
   }
-  const factor = unit === '' ? 1 : rules.units[unit];
+  const factor = unit === '' ? 1 : Object.hasOwn(rules.units, unit) ? rules.units[unit] : undefined;
   if (factor === undefined) {
     const near = nearUnit(unit, rules.units);
     const hint = near
