@@ -1,0 +1,72 @@
+/*
+ * devices.c - the devices as open contexts. rdma_cm opens each device once and keeps it open, because contexts handed out
+ * here must stay valid after the list is freed and be the same in every list.
+ */
+#include <errno.h>
+#include <infiniband/verbs.h>
+#include <pthread.h>
+#include <rdma/rdma_cma.h>
+#include <stdlib.h>
+
+struct opened {
+	struct opened *next;
+	struct ibv_context *context;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct opened *all;
+
+/* The context of a device, opened now or before. NULL and errno on failure. */
+static struct ibv_context *context_of(struct ibv_device *device)
+{
+	for (struct opened *o = all; o; o = o->next)
+		if (o->context->device == device)
+			return o->context;
+	struct opened *o = malloc(sizeof(*o));
+	if (!o)
+		return NULL;
+	o->context = ibv_open_device(device);
+	if (!o->context) {
+		int err = errno;
+		free(o);
+		errno = err;
+		return NULL;
+	}
+	o->next = all;
+	all = o;
+	return o->context;
+}
+
+/* Open contexts of all devices, NULL-terminated; free with rdma_free_devices(). NULL and errno on failure, ENODEV when
+ * there is no device. Do not close the contexts. */
+struct ibv_context **rdma_get_devices(int *num_devices)
+{
+	int n = 0, opened = 0;
+	struct ibv_device **devices = ibv_get_device_list(&n);
+	struct ibv_context **list = devices ? calloc((size_t)n + 1, sizeof(*list)) : NULL;
+	int err = list ? ENODEV : errno;
+	pthread_mutex_lock(&lock);
+	for (int i = 0; list && i < n; i++) {
+		list[opened] = context_of(devices[i]);
+		if (list[opened])
+			opened++;
+		else
+			err = errno;
+	}
+	pthread_mutex_unlock(&lock);
+	if (devices)
+		ibv_free_device_list(devices);
+	if (num_devices)
+		*num_devices = opened;
+	if (opened)
+		return list;
+	free(list);
+	errno = err;
+	return NULL;
+}
+
+/* Frees the array only. */
+void rdma_free_devices(struct ibv_context **list)
+{
+	free(list);
+}
