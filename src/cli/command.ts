@@ -3,7 +3,7 @@
  * must know about it (parser, help, man page, completions) reads that one object.
  */
 
-import type { ExitCode } from '../errors.ts';
+import { type ExitCode, RdmakitError } from '../errors.ts';
 import type { Io } from './io.ts';
 import type { Options, OptionValues } from './options.ts';
 
@@ -83,4 +83,9 @@ export function defineCommand<O extends Options>(spec: CommandSpec<O>): CommandS
 /** Identity; for symmetry with defineCommand. */
 export function defineGroup(spec: GroupSpec): GroupSpec {
   return spec;
+}
+
+/** A wrong command line; without a remedy it points at the command's help. */
+export function usageError(what: string, command: string, remedy?: string): RdmakitError {
+  return new RdmakitError({ kind: 'usage', what, remedy: remedy ?? `see 'rdmakit help ${command}'` });
 }

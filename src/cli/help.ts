@@ -1,8 +1,7 @@
 /** Help texts for the terminal, written from the command table and the command's spec. */
 
 import { type AnySpec, type CommandRow, type CommandSpec, isGroup } from './command.ts';
-import type { Option } from './options.ts';
-import { kebab, optionsOf } from './parse.ts';
+import { kebab, type Option, optionsOf } from './options.ts';
 import type { ChalkInstance } from './terminal.ts';
 
 /** Exit codes common to all commands, for help and man pages. */

@@ -5,6 +5,7 @@
 
 import { type DocumentType, encodeDocument } from './documents.ts';
 import { Interrupt } from './interrupt.ts';
+import { outputError } from './output-error.ts';
 import { type Progress, SILENT, startProgress } from './progress.ts';
 import { renderTable, type TableSpec } from './table.ts';
 import { type ChalkInstance, columnsOf, painterFor, type StreamLike } from './terminal.ts';
@@ -111,6 +112,14 @@ export class Io {
   }
 
   #write(text: string): void {
-    if (!this.#closed) this.#out.write(text);
+    if (this.#closed) return;
+    try {
+      this.#out.write(text);
+    } catch (error) {
+      // Deno throws here, Bun and Node emit 'error' on the stream instead.
+      const broken = outputError(error);
+      this.closeOutput();
+      if (broken) throw broken;
+    }
   }
 }

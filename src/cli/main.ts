@@ -5,10 +5,11 @@
 
 import { readFileSync } from 'node:fs';
 import { ExitCode, RdmakitError } from '../errors.ts';
-import { type AnySpec, type CommandRow, isGroup } from './command.ts';
+import { type AnySpec, type CommandRow, isGroup, usageError } from './command.ts';
 import { helpOf, helpOfAll } from './help.ts';
-import { type Format, Io, type Sink } from './io.ts';
-import { parseCommandLine, usageError } from './parse.ts';
+import type { Io, Sink } from './io.ts';
+import { outputError } from './output-error.ts';
+import type { Parsed } from './parse.ts';
 import { suggest } from './suggest.ts';
 import { columnsOf, painterFor } from './terminal.ts';
 
@@ -101,6 +102,8 @@ async function dispatch(rows: readonly CommandRow[], world: World): Promise<numb
     const known = spec.subcommands.map((sub) => sub.name).join(', ');
     throw usageError(`${fullName} needs a subcommand: ${known}`, fullName);
   }
+  // Loaded late, so that help does not wait for the parser, tables and schemas.
+  const { parseCommandLine } = await import('./parse.ts');
   const parsed = parseCommandLine(words, spec, fullName);
   if (parsed.help) return printHelp(helpOf(spec, fullName, columns, paint));
   return runCommand(spec, parsed, world);
@@ -108,9 +111,10 @@ async function dispatch(rows: readonly CommandRow[], world: World): Promise<numb
 
 async function runCommand(
   spec: Exclude<AnySpec, { subcommands: unknown }>,
-  parsed: ReturnType<typeof parseCommandLine> & { format: Format },
+  parsed: Parsed,
   world: World,
 ): Promise<number> {
+  const { Io } = await import('./io.ts');
   const io = new Io(parsed.format, world.out, world.err, world.env);
   world.onIo?.(io);
   try {
@@ -160,13 +164,16 @@ export async function runIn(rows: readonly CommandRow[], world: World): Promise<
 /** The process entry: runs argv and sets process.exitCode. */
 export async function main(rows: readonly CommandRow[]): Promise<void> {
   let running: Io | undefined;
-  let closed = false;
+  /** Exit code once stdout has failed; it then wins over the command's. */
+  let outputCode: number | undefined;
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-    closed = true;
+    if (outputCode !== undefined) return;
+    const broken = outputError(error);
+    if (broken) process.stderr.write(renderError(broken, 'rdmakit', false));
+    outputCode = broken ? broken.exitCode : ExitCode.done;
     running?.closeOutput();
     // Nobody reads any more; a command that can stop early cleans up by itself, any other just ends.
-    if (!running?.interrupt.inUse) process.exit(ExitCode.done);
+    if (!running?.interrupt.inUse) process.exit(outputCode);
   });
   process.stderr.on('error', () => {
     // a reader of stderr that went away must not end the work
@@ -180,5 +187,5 @@ export async function main(rows: readonly CommandRow[]): Promise<void> {
       running = io;
     },
   });
-  process.exitCode = closed ? ExitCode.done : code;
+  process.exitCode = outputCode ?? code;
 }

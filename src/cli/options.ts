@@ -152,3 +152,20 @@ export function cpus<const D extends ValueDoc>(doc: D): Option<Given<number[], D
 export function custom<T, const D extends ValueDoc>(parse: (text: string) => T, doc: D): Option<Given<T, D>> {
   return valued(parse, doc, 'VALUE');
 }
+
+/** The option that every command has, and the two of commands that print documents. */
+const HELP_OPTION = { help: flag({ doc: 'show this help', short: 'h' }) };
+const DOCUMENT_OPTIONS = {
+  json: flag({ doc: 'print one JSON document' }),
+  ndjson: flag({ doc: 'print a JSON document a line, as things happen' }),
+};
+
+/** All the options a command accepts, its own first. */
+export function optionsOf(spec: { options: Options; documents?: true }): Options {
+  return { ...spec.options, ...(spec.documents ? DOCUMENT_OPTIONS : {}), ...HELP_OPTION };
+}
+
+/** `writeImm` -> `write-imm`. */
+export function kebab(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}

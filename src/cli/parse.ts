@@ -7,34 +7,12 @@
  */
 
 import { cac } from 'cac';
-import { RdmakitError } from '../errors.ts';
-import type { CommandSpec, Input } from './command.ts';
-import { flag, type Option, type Options } from './options.ts';
+import { type CommandSpec, type Input, usageError } from './command.ts';
+import { kebab, type Option, type Options, optionsOf } from './options.ts';
 import { suggest } from './suggest.ts';
 import { UnitError } from './units.ts';
 
 const MARK = '\0';
-
-/** Options that every command has, and the two of commands that print documents. */
-export const HELP_OPTION = { help: flag({ doc: 'show this help', short: 'h' }) };
-export const DOCUMENT_OPTIONS = {
-  json: flag({ doc: 'print one JSON document' }),
-  ndjson: flag({ doc: 'print a JSON document a line, as things happen' }),
-};
-
-/** `writeImm` -> `write-imm`. */
-export function kebab(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-}
-
-/** All the options a command accepts, its own first. */
-export function optionsOf(spec: CommandSpec): Options {
-  return { ...spec.options, ...(spec.documents ? DOCUMENT_OPTIONS : {}), ...HELP_OPTION };
-}
-
-export function usageError(what: string, command: string, remedy?: string): RdmakitError {
-  return new RdmakitError({ kind: 'usage', what, remedy: remedy ?? `see 'rdmakit help ${command}'` });
-}
 
 interface Known {
   key: string;

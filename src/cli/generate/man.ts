@@ -2,8 +2,7 @@
 
 import { isGroup } from '../command.ts';
 import { COMMON_ENVIRONMENT, COMMON_EXITS, optionText, wrap } from '../help.ts';
-import type { Option } from '../options.ts';
-import { kebab, optionsOf } from '../parse.ts';
+import { kebab, type Option, optionsOf } from '../options.ts';
 import type { LeafModel, TopModel } from './model.ts';
 
 /** Date of the pages; moved by hand when their text changes much, so that generated files do not change by themselves. */

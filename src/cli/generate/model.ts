@@ -1,8 +1,7 @@
 /** The command table with all modules loaded, flattened to what completions and man pages need. */
 
 import { type AnySpec, type CommandRow, type CommandSpec, isGroup } from '../command.ts';
-import type { Completes, Option } from '../options.ts';
-import { kebab, optionsOf } from '../parse.ts';
+import { type Completes, kebab, type Option, optionsOf } from '../options.ts';
 
 export interface OptionModel {
   /** `--size` */
