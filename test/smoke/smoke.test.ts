@@ -1,0 +1,42 @@
+/** The command line as users start it, on the runtime under test: every command loads, and the native libraries open. */
+
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { entryFor, finish, type Outcome, runtime, start } from './start.ts';
+
+setDefaultTimeout(60_000);
+const entry = entryFor('src/cli.ts');
+
+const run = (...args: string[]): Promise<Outcome> => finish(start(entry, args));
+
+describe(runtime, () => {
+  test('--version and --help are data on stdout', async () => {
+    const version = await run('--version');
+    expect(version).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^rdmakit \d+\.\d+\.\d+\n$/),
+      err: '',
+    });
+    const help = await run('--help');
+    expect(help).toMatchObject({ code: 0, out: expect.stringContaining('pingpong'), err: '' });
+  });
+
+  test.each(['topo', 'pingpong', 'verbs-run'])('help %s loads the command', async (name) => {
+    const { code, out, err } = await run('help', name);
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    expect(out).toStartWith(`usage: rdmakit ${name}`);
+  });
+
+  test('a wrong word is refused with a suggestion and exit code 2', async () => {
+    const { code, out, err } = await run('pingpnog');
+    expect({ code, out }).toEqual({ code: 2, out: '' });
+    expect(err).toContain("did you mean 'pingpong'?");
+  });
+
+  test('the native libraries open and list the embedded device', async () => {
+    const { code, out, err } = await run('topo', 'devices', '--provider', 'soft', '--json');
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    const document = JSON.parse(out);
+    expect(document.schema).toStartWith('rdmakit.topo-devices/');
+    expect(document.devices.length).toBeGreaterThan(0);
+  });
+});
