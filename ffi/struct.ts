@@ -238,3 +238,10 @@ export function verifyLayouts(): void {
   };
   for (const name of Object.keys(LAYOUTS)) build(name);
 }
+
+/** Reads a pointer that C owns; 0n for NULL. */
+export function readPointer(address: bigint): bigint {
+  if (typeof address !== 'bigint' || address <= 0n) throw new TypeError(`no pointer at ${String(address)}`);
+  const value: unknown = koffi.decode(address, 'uint64_t');
+  return BigInt(value as bigint | number);
+}

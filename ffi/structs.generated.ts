@@ -608,6 +608,10 @@ export const ENUMS = {
     IBV_QPT_XRC_RECV: 10,
     IBV_QPT_DRIVER: 255,
   },
+  ibv_srq_attr_mask: {
+    IBV_SRQ_MAX_WR: 1,
+    IBV_SRQ_LIMIT: 2,
+  },
   ibv_transport_type: {
     IBV_TRANSPORT_UNKNOWN: -1,
     IBV_TRANSPORT_IB: 0,

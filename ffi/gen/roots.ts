@@ -35,6 +35,7 @@ export const ENUMS: readonly string[] = [
   'ibv_qp_attr_mask',
   'ibv_qp_state',
   'ibv_qp_type',
+  'ibv_srq_attr_mask',
   'ibv_transport_type',
   'ibv_wc_opcode',
   'ibv_wc_status',

@@ -336,6 +336,13 @@ const ERRNO_RULES: readonly Rule[] = [
     kind: 'peer',
   },
   {
+    codes: ['peer-failed'],
+    look: [],
+    cause: 'the far end gave up',
+    remedy: "look at the far end's error message",
+    kind: 'peer',
+  },
+  {
     codes: ['version'],
     look: [],
     cause: 'the two ends run different versions of rdmakit',
