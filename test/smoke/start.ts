@@ -3,6 +3,7 @@
  * (built files on the machine's Node).
  */
 
+import { afterAll } from 'bun:test';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -27,7 +28,7 @@ export function entryFor(source: string): string {
   if (source === 'src/cli.ts') return 'dist/cli.js';
   // below the root, where the external packages are found
   const folder = mkdtempSync(join(root, '.setup/smoke-'));
-  process.on('exit', () => rmSync(folder, { recursive: true }));
+  afterAll(() => rmSync(folder, { recursive: true }));
   const build = spawnSync(
     runtimes.bun,
     ['build', '--target=node', '--packages=external', `--outdir=${folder}`, source],
