@@ -6,10 +6,10 @@
  * registering a driver is accepted and ignored, which leaves the plug-in unused. All names stand in the lists below.
  *
  * The private ABI is numbered by release: 34 up to rdma-core 56, then 57, 59, 64 and 65. Since every stub fails alike,
- * the later nodes are aliases of the first.
+ * the later nodes are aliases of the first. Implementations are called rk_private_<name>, because the linker drops the
+ * default version of a symbol whose plain name is also an alias in the same object.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,70 +30,73 @@
 /* Later commands: they exist only in the later nodes. */
 #define LATER_KERNEL_COMMANDS(X) X(reg_mr_ex) X(alloc_dmah) X(free_dmah) X(create_cq_ex2)
 
-/* The rest, defined one by one below. */
-#define PRIVATE_HELPERS(X) \
-	X(__ioctl_final_num_attrs) X(__verbs_log) X(_verbs_init_and_alloc_context) X(execute_ioctl) X(ibv_cmd_poll_cq) \
-	X(ibv_query_gid_type) X(ibv_read_ibdev_sysfs_file) X(verbs_allow_disassociate_destroy) X(verbs_init_cq) \
-	X(verbs_open_device) X(verbs_set_ops) X(verbs_uninit_context)
+/* symbol serves name in a node; "@@" is the default version. */
+#define SERVE(symbol, name, at_node) __asm__(".symver " #symbol ", " #name #at_node);
+#define SERVE_LATER(symbol, name) \
+	SERVE(symbol, name, @IBVERBS_PRIVATE_57) \
+	SERVE(symbol, name, @IBVERBS_PRIVATE_59) \
+	SERVE(symbol, name, @IBVERBS_PRIVATE_64) \
+	SERVE(symbol, name, @IBVERBS_PRIVATE_65)
+#define SERVE_ALL(name) \
+	SERVE(rk_private_##name, name, @@IBVERBS_PRIVATE_34) \
+	SERVE_LATER(rk_private_##name, name)
 
 #define X(name) \
-	int ibv_cmd_##name(void); \
-	int ibv_cmd_##name(void) { return ENOSYS; }
+	int rk_private_ibv_cmd_##name(void); \
+	int rk_private_ibv_cmd_##name(void) { return ENOSYS; } \
+	SERVE_ALL(ibv_cmd_##name)
 KERNEL_COMMANDS(X)
 #undef X
 #define X(name) \
-	int rk_cmd_##name(void); \
-	int rk_cmd_##name(void) { return ENOSYS; }
+	int rk_private_ibv_cmd_##name(void); \
+	int rk_private_ibv_cmd_##name(void) { return ENOSYS; } \
+	SERVE_LATER(rk_private_ibv_cmd_##name, ibv_cmd_##name)
 LATER_KERNEL_COMMANDS(X)
 #undef X
 
+/* One of the helpers that need a body of their own. */
+#define HELPER(type, name, ...) \
+	SERVE_ALL(name) \
+	type rk_private_##name(__VA_ARGS__); \
+	type rk_private_##name(__VA_ARGS__)
+#define UNUSED __attribute__((unused))
+
 /* Plug-ins read it to learn whether a vanished device may be destroyed; ours never vanishes that way. */
-bool verbs_allow_disassociate_destroy;
+extern bool rk_private_verbs_allow_disassociate_destroy;
+bool rk_private_verbs_allow_disassociate_destroy = false;
+SERVE_ALL(verbs_allow_disassociate_destroy)
 
 /* An ioctl to the kernel. Returns an errno. */
-int execute_ioctl(void *context, void *cmd)
-{
-	(void)context;
-	(void)cmd;
-	return ENOSYS;
-}
+HELPER(int, execute_ioctl, UNUSED void *context, UNUSED void *cmd) { return ENOSYS; }
 
 /* How many attributes a command buffer needs; 0, because it is never sent. */
-unsigned __ioctl_final_num_attrs(unsigned num_attrs, void *link)
-{
-	(void)num_attrs;
-	(void)link;
-	return 0;
-}
+HELPER(unsigned, __ioctl_final_num_attrs, UNUSED unsigned num_attrs, UNUSED void *link) { return 0; }
 
 /* Plug-ins' debug log. Dropped: none of them has a device to tell about. */
-void __verbs_log(void *context, uint32_t level, const char *format, ...)
-{
-	(void)context;
-	(void)level;
-	(void)format;
-}
+HELPER(void, __verbs_log, UNUSED void *context, UNUSED uint32_t level, UNUSED const char *format, ...) {}
 
 /* Polls a CQ through the kernel. Returns a negative number: no completions and an error. */
-int ibv_cmd_poll_cq(void)
+HELPER(int, ibv_cmd_poll_cq, void)
 {
 	errno = ENOSYS;
 	return -1;
 }
 
 /* Reads an attribute of a kernel device; -1 and errno, because there is none. */
-int ibv_read_ibdev_sysfs_file(char *buf, size_t size, void *sysfs_dev, const char *format, ...)
+HELPER(int, ibv_read_ibdev_sysfs_file, UNUSED char *buf, UNUSED size_t size, UNUSED void *dev, UNUSED const char *format, ...)
 {
-	(void)buf;
-	(void)size;
-	(void)sysfs_dev;
-	(void)format;
 	errno = ENOENT;
 	return -1;
 }
 
+/* What sysfs calls the type of a GID, which is not enum ibv_gid_type. */
+enum gid_type_sysfs {
+	GID_TYPE_SYSFS_IB_ROCE_V1,
+	GID_TYPE_SYSFS_ROCE_V2,
+};
+
 /* Type of a GID as sysfs numbers it. 0, or -1 and errno. Works: ibv_devinfo asks. */
-int ibv_query_gid_type(struct ibv_context *context, uint8_t port_num, unsigned int index, enum ibv_gid_type_sysfs *type)
+HELPER(int, ibv_query_gid_type, struct ibv_context *context, uint8_t port_num, unsigned index, enum gid_type_sysfs *type)
 {
 	struct ibv_gid_entry e;
 	int rc = ibv_query_gid_ex(context, port_num, index, &e, 0);
@@ -101,7 +104,7 @@ int ibv_query_gid_type(struct ibv_context *context, uint8_t port_num, unsigned i
 		errno = rc;
 		return -1;
 	}
-	*type = IBV_GID_TYPE_SYSFS_ROCE_V2; /* we have no others */
+	*type = GID_TYPE_SYSFS_ROCE_V2; /* we have no others */
 	return 0;
 }
 
@@ -111,38 +114,22 @@ static void *no_kernel_device(void)
 	return NULL;
 }
 
-void *_verbs_init_and_alloc_context(void) { return no_kernel_device(); }
-void *verbs_open_device(void) { return no_kernel_device(); }
-void verbs_init_cq(void) {}
-void verbs_set_ops(void) {}
-void verbs_uninit_context(void) {}
+HELPER(void *, _verbs_init_and_alloc_context, void) { return no_kernel_device(); }
+HELPER(void *, verbs_open_device, void) { return no_kernel_device(); }
+HELPER(void, verbs_init_cq, void) {}
+HELPER(void, verbs_set_ops, void) {}
+HELPER(void, verbs_uninit_context, void) {}
 
 /* Constructors of plug-ins offer themselves here. Accepted and ignored: the only device is ours. */
-void verbs_register_driver_34(const void *ops) { (void)ops; }
+void rk_private_register_driver(const void *ops);
+void rk_private_register_driver(UNUSED const void *ops) {}
+SERVE(rk_private_register_driver, verbs_register_driver_34, @@IBVERBS_PRIVATE_34)
+SERVE(rk_private_register_driver, verbs_register_driver_57, @IBVERBS_PRIVATE_57)
+SERVE(rk_private_register_driver, verbs_register_driver_59, @IBVERBS_PRIVATE_59)
+SERVE(rk_private_register_driver, verbs_register_driver_64, @IBVERBS_PRIVATE_64)
+SERVE(rk_private_register_driver, verbs_register_driver_65, @IBVERBS_PRIVATE_65)
 
-/* What verbs_register_driver_N was called in 2006. */
-void rk_register_driver(const char *name, void *init)
-{
-	(void)name;
-	(void)init;
-}
-__asm__(".symver rk_register_driver, ibv_register_driver@IBVERBS_1.1");
-
-#define ALIAS(name, node) __asm__(".symver " #name ", " #name "@IBVERBS_PRIVATE_" #node);
-#define LATER_ALIAS(name, node) __asm__(".symver rk_cmd_" #name ", ibv_cmd_" #name "@IBVERBS_PRIVATE_" #node);
-#define DRIVER_ALIAS(node) \
-	__asm__(".symver verbs_register_driver_34, verbs_register_driver_" #node "@IBVERBS_PRIVATE_" #node);
-
-#define X(name) ALIAS(ibv_cmd_##name, 57) ALIAS(ibv_cmd_##name, 59) ALIAS(ibv_cmd_##name, 64) ALIAS(ibv_cmd_##name, 65)
-KERNEL_COMMANDS(X)
-#undef X
-#define X(name) ALIAS(name, 57) ALIAS(name, 59) ALIAS(name, 64) ALIAS(name, 65)
-PRIVATE_HELPERS(X)
-#undef X
-#define X(name) LATER_ALIAS(name, 57) LATER_ALIAS(name, 59) LATER_ALIAS(name, 64) LATER_ALIAS(name, 65)
-LATER_KERNEL_COMMANDS(X)
-#undef X
-DRIVER_ALIAS(57)
-DRIVER_ALIAS(59)
-DRIVER_ALIAS(64)
-DRIVER_ALIAS(65)
+/* The same before libibverbs had a private half. */
+void rk_private_register_driver_2006(const char *name, void *init);
+void rk_private_register_driver_2006(UNUSED const char *name, UNUSED void *init) {}
+SERVE(rk_private_register_driver_2006, ibv_register_driver, @IBVERBS_1.1)
