@@ -21,6 +21,13 @@ const PAGE_BYTES = 4096;
 const HUGE_PAGE_BYTES = 2 << 20;
 const MAP_FAILED = (1n << 64n) - 1n;
 
+/** Cuts a view off its memory: all arrays over it become empty. */
+function detach(view: ArrayBuffer & { transfer?: (length: number) => ArrayBuffer }): void {
+  // Node 20 lacks transfer(), Bun lets external memory go only through it.
+  if (view.transfer !== undefined) view.transfer(0);
+  else structuredClone(view, { transfer: [view] });
+}
+
 /** Zeroed memory of this process that JavaScript's garbage collector never moves or frees. */
 export class HostMemory extends Resource {
   protected readonly destroyCall = 'munmap';
@@ -50,7 +57,7 @@ export class HostMemory extends Resource {
 
   protected destroy(handle: Handle): number {
     // Detaching empties every view that is still around, so a late access reads nothing instead of crashing.
-    if (this.#view !== undefined) structuredClone(this.#view, { transfer: [this.#view] });
+    if (this.#view !== undefined) detach(this.#view);
     this.#view = undefined;
     return libc.munmap(handle, BigInt(this.#mapped)) === 0 ? 0 : lastErrno();
   }
