@@ -42,6 +42,8 @@
 #define SR_GRH_BYTES 40
 #define SR_QPN_MULTICAST 0xffffffu
 
+/* A key's row stands above its low byte, which belongs to the application (ibv_inc_rkey, type 2 windows). */
+static inline uint32_t sr_key_row(uint32_t key) { return (key >> 8) & (SR_KEY_INDEX_MAX - 1); }
 static inline unsigned sr_qpn_slot(uint32_t qpn) { return (qpn >> SR_QP_INDEX_BITS) & 0xff; }
 static inline unsigned sr_qpn_index(uint32_t qpn) { return qpn & (SR_QP_INDEX_MAX - 1); }
 
@@ -78,7 +80,7 @@ enum sr_key_kind { SR_KEY_MR = 1, SR_KEY_MW1, SR_KEY_MW2 };
 
 /* One row of the key table, for memory regions and bound windows alike. Guarded by sr.lock. */
 struct sr_key {
-	uint32_t key;              /* lkey == rkey; low 20 bits are the row, the rest is random */
+	uint32_t key;              /* lkey == rkey; see sr_key_row() */
 	uint8_t kind;              /* enum sr_key_kind */
 	bool dead;                 /* invalidated: every use is refused */
 	unsigned access;           /* enum ibv_access_flags */
@@ -128,7 +130,8 @@ struct sr_cq {
 	_Atomic uint32_t head;     /* written by the engine */
 	_Atomic uint32_t tail;     /* written by pollers */
 	uint8_t armed;             /* 0 no, 1 solicited only, 2 any; under sr.lock */
-	uint32_t events_pending;   /* reported on the channel and not yet fetched, under the channel's lock */
+	uint32_t events_pending;   /* raised on the channel and not yet fetched; under the channel's lock */
+	uint32_t events_delivered; /* fetched; the application acknowledges them one day */
 	struct sr_list channel_node;
 	_Atomic uint32_t users;    /* queue pairs */
 	uint32_t id;
@@ -231,7 +234,8 @@ struct sr_swqe {
 	uint32_t psn_first;        /* wire: PSNs this WQE took */
 	uint32_t psn_last;
 	uint32_t progress_bytes;   /* bytes sent (shm) or, for reads, received so far */
-	uint32_t road_private;     /* free for the road */
+	uint32_t message;          /* shm: the number this WQE was sent under */
+	uint32_t road_flags;       /* free for the road */
 	struct ibv_sge sge[];
 };
 
@@ -294,28 +298,32 @@ struct sr_qp {
 
 	/* extended posting: WQE under construction */
 	struct sr_swqe *building;
-	uint32_t build_head;
+	uint32_t build_start, build_head;
 	int build_err;
+	bool build_active;         /* between ibv_wr_start and complete or abort; other posters wait */
 
 	/* road 1 */
 	struct sr_link *link;
 	struct {
-		uint32_t acked;        /* requester: WQEs below this sq index were executed by the peer */
-		uint32_t expect;       /* responder: the next message number */
-		uint32_t read_off;     /* responder: bytes of the READ in progress already answered */
+		uint32_t sent;         /* requester: number of the next message */
+		uint32_t acked;        /* requester: messages below this were executed by the peer */
+		uint32_t expect;       /* responder: the next message's number */
+		uint32_t received;     /* responder: bytes of the message in progress */
+		bool in_message;
 		uint8_t rnr_left, retry_left;
-		bool nak_sent;         /* responder: silence until the expected message comes */
-		bool waiting;          /* requester: deadline_ns is running */
+		bool waiting;          /* requester: a retry timer runs until deadline_ns */
 		uint64_t deadline_ns;
 		struct sr_list ack_node;     /* in link->acks: an acknowledgement is owed */
 		struct sr_list blocked_node; /* in link->blocked: no room in the ring, or waits its turn */
 		struct sr_list timer_node;   /* in sr.shm_timers */
+		struct sr_list link_node;    /* in link->qps */
 		struct sr_list reads;        /* READ requests being answered, of sr_shm_read */
 	} shm;
 
 	/* road 2 */
 	struct sr_wire_qp *wire;
 	struct sr_list mcast;      /* attached groups, of sr_mcast */
+	struct sr_list mcast_node; /* in sr.mcast_qps while attached to any */
 };
 
 static inline struct sr_qp *sr_qp(struct ibv_qp *qp) { return (struct sr_qp *)qp; }
@@ -345,8 +353,9 @@ struct sr_engine {
 	struct sr_list links;      /* of sr_link.node */
 	struct sr_link *link_by_slot[SR_SLOTS];
 	struct sr_list shm_timers;
-	struct sr_list mcast_qps;  /* unused head kept by verbs/mcast.c */
+	struct sr_list mcast_qps;  /* queue pairs attached to a group */
 	uint32_t wire_users;       /* queue pairs (RC, UC on the wire; every UD) that need sr_wire_progress() */
+	uint32_t wire_connected;   /* of these, connected ones: the socket is looked at on every poll */
 	uint64_t polls;            /* counts inline progress, so that the helper sees somebody polls */
 	uint32_t polls_asleep;     /* inline polls since the helper fell asleep */
 	bool helper_asleep;
@@ -421,13 +430,21 @@ int sr_remote_invalidate(struct sr_qp *qp, uint32_t rkey);
  * the old value. Values are in host order. */
 uint64_t sr_atomic_execute(void *addr, uint8_t opcode, uint64_t compare_add, uint64_t swap);
 
-/* The local address table, for checking who a packet is for. Index into device's GID table or -1. Not locked. */
-bool sr_gid_is_local(const union ibv_gid *gid);
+/* Hands posted WQEs to the road, or flushes them, as the state says. */
+void sr_qp_kick(struct sr_qp *qp);
 
 struct sr_qp *sr_qp_find(uint32_t qpn); /* by full 24-bit number, or NULL */
 
 /* Wakes the helper thread (a deadline became earlier than it knows, a fd must be watched). Not locked. */
 void sr_helper_kick(void);
+
+/* One round of progress on both roads; `in_poll` when an application's poll runs it. Returns how much was done. */
+int sr_progress_locked(bool in_poll);
+
+/* Appends to a completion queue and raises its event when it is armed for this completion. */
+void sr_cq_push(struct sr_cq *cq, const struct ibv_wc *wc, bool solicited);
+/* Removes what is left of a queue pair that is reset or destroyed. */
+void sr_cq_clean(struct sr_cq *cq, uint32_t qpn);
 
 /* ---- contract of the wire road (wire/wire.h has the implementation; all _locked) ----------------------------------- */
 
@@ -464,6 +481,8 @@ void sr_async_forget(struct ibv_context *ctx, void *element, pthread_mutex_t *mu
 int sr_device_ifindex(struct ibv_device *dev);
 int sr_device_gid(struct ibv_device *dev, int index, union ibv_gid *gid); /* 0 or errno */
 int sr_device_active_mtu(struct ibv_device *dev);                         /* enum ibv_mtu */
+/* Is it an address of this host in this network namespace? Not locked. */
+bool sr_gid_is_local(const union ibv_gid *gid);
 
 /* ---- contract of verbs/: filled into the ops tables by device/context.c ---------------------------------------------- */
 

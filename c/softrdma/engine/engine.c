@@ -1,0 +1,106 @@
+/* engine.c - the one engine of a process: start-up, what a fork leaves behind, time. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include "../shm/shm.h"
+#include "helper.h"
+#include "lock.h"
+
+struct sr_engine sr = {
+	.control = PTHREAD_MUTEX_INITIALIZER,
+	.contexts = SR_LIST_INIT(sr.contexts),
+	.links = SR_LIST_INIT(sr.links),
+	.shm_timers = SR_LIST_INIT(sr.shm_timers),
+	.mcast_qps = SR_LIST_INIT(sr.mcast_qps),
+};
+
+uint64_t sr_now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Tables indexed by queue pair and by memory key: address space only, a page becomes real when a row is used. */
+static void *table(size_t rows)
+{
+	void *p = mmap(NULL, rows * sizeof(void *), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void fork_prepare(void)
+{
+	pthread_mutex_lock(&sr.control);
+	sr_lock();
+}
+
+static void fork_parent(void)
+{
+	sr_unlock();
+	pthread_mutex_unlock(&sr.control);
+}
+
+/* The child gets private copies of registered memory and forgets the device: the parent's objects are not its own, but it may
+ * open the device anew. Descriptors are closed so that the parent's death can be seen by its peers. */
+static void fork_child(void)
+{
+	if (sr.started) {
+		sr_shm_after_fork();
+		sr_wire_stop();
+		sr_helper_after_fork();
+		sr.started = false;
+		sr.qps = NULL; /* left mapped: old objects stay readable, and a fork is no place to free */
+		sr.keys = NULL;
+		sr_list_init(&sr.contexts);
+		sr_list_init(&sr.links);
+		sr_list_init(&sr.shm_timers);
+		sr_list_init(&sr.mcast_qps);
+		for (int i = 0; i < SR_SLOTS; i++)
+			sr.link_by_slot[i] = NULL;
+		sr.wire_users = sr.wire_connected = 0;
+		sr.helper_asleep = false;
+	}
+	sr_unlock();
+	pthread_mutex_init(&sr.control, NULL);
+}
+
+int sr_engine_start(void)
+{
+	static bool fork_hooked;
+	int err = 0;
+
+	pthread_mutex_lock(&sr.control);
+	if (sr.started)
+		goto out;
+	if (!sr.qps)
+		sr.qps = table(SR_QP_INDEX_MAX);
+	if (!sr.keys)
+		sr.keys = table(SR_KEY_INDEX_MAX);
+	if (!sr.qps || !sr.keys) {
+		err = ENOMEM;
+		goto out;
+	}
+	err = sr_shm_start();
+	if (err)
+		goto out;
+	/* Another user may hold the port; the device then still serves this host's own processes. */
+	sr_wire_start(sr.slot);
+	err = sr_helper_start();
+	if (err)
+		goto out;
+	if (!fork_hooked) {
+		pthread_atfork(fork_prepare, fork_parent, fork_child);
+		fork_hooked = true;
+	}
+	sr.started = true;
+out:
+	pthread_mutex_unlock(&sr.control);
+	return err;
+}
+
+struct sr_qp *sr_qp_find(uint32_t qpn)
+{
+	struct sr_qp *qp = sr.qps ? sr.qps[sr_qpn_index(qpn)] : NULL;
+	return qp && qp->qpn == qpn ? qp : NULL;
+}

@@ -1,0 +1,230 @@
+/*
+ * helper.c - the thread that makes progress when nobody polls, and the only one that waits in the kernel.
+ *
+ * Three ways of being:
+ *   standing back   an application polls: look in every TICK_NS whether it still does
+ *   working         nobody polls and there is work: progress, then spin briefly for more
+ *   asleep          nothing to do: epoll until a doorbell, a packet, a timer, a new or a lost peer
+ * Peers ring the doorbell only while the segment's `asleep` flag is set. The flag and the rings are a Dekker pair; the
+ * expensive half of its fence is on this side (membarrier), so that senders pay nothing.
+ */
+#define _GNU_SOURCE
+#include "helper.h"
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+#include "../device/netlink.h"
+#include "../shm/shm.h"
+#include "lock.h"
+
+#define TICK_NS 500000u
+#define SPIN_NS 20000u
+
+static struct {
+	int epoll;
+	int doorbell;
+	pthread_t thread;
+	bool wire_watched;
+} helper = { .epoll = -1, .doorbell = -1 };
+
+static struct sr_watch doorbell_watch, wire_watch, netlink_watch;
+
+int sr_helper_doorbell_fd(void) { return helper.doorbell; }
+
+void sr_helper_kick(void)
+{
+	uint64_t one = 1;
+	if (helper.doorbell >= 0 && write(helper.doorbell, &one, sizeof one) < 0) {
+		/* EAGAIN: the counter is full, so it is awake already */
+	}
+}
+
+static void drain_doorbell(void *arg)
+{
+	uint64_t n;
+	(void)arg;
+	if (read(helper.doorbell, &n, sizeof n) < 0) {
+		/* somebody else drained it */
+	}
+}
+
+static void nothing(void *arg) { (void)arg; }
+
+int sr_helper_watch(struct sr_watch *w)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = w };
+	return epoll_ctl(helper.epoll, EPOLL_CTL_ADD, w->fd, &ev) ? errno : 0;
+}
+
+void sr_helper_unwatch(struct sr_watch *w) { epoll_ctl(helper.epoll, EPOLL_CTL_DEL, w->fd, NULL); }
+
+/* The socket wakes this thread only while it is in charge; a polling application reads packets itself. */
+static void watch_wire(bool on)
+{
+	if (wire_watch.fd < 0 || helper.wire_watched == on)
+		return;
+	struct epoll_event ev = { .events = on ? EPOLLIN : 0, .data.ptr = &wire_watch };
+	epoll_ctl(helper.epoll, EPOLL_CTL_MOD, wire_watch.fd, &ev);
+	helper.wire_watched = on;
+}
+
+static void wait_events(int64_t timeout_ns)
+{
+	struct epoll_event ev[16];
+	struct timespec ts = { .tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000 };
+	int n = epoll_pwait2(helper.epoll, ev, 16, timeout_ns < 0 ? NULL : &ts, NULL);
+	if (n < 0 && errno == ENOSYS)
+		n = epoll_wait(helper.epoll, ev, 16, timeout_ns < 0 ? -1 : (int)(timeout_ns / 1000000 + 1));
+	for (int i = 0; i < n; i++) {
+		struct sr_watch *w = ev[i].data.ptr;
+		w->handler(w->arg);
+	}
+}
+
+void sr_helper_stand_back(void)
+{
+	sr.helper_asleep = false;
+	sr.polls_asleep = 0;
+	sr_shm_set_asleep(false);
+	sr_helper_kick();
+}
+
+/* Works until there has been nothing to do for SPIN_NS. */
+static void work(void)
+{
+	uint64_t idle_since = 0;
+	for (;;) {
+		sr_lock();
+		uint64_t polls = sr.polls;
+		int done = sr_progress_locked(false);
+		sr_wire_flush_acks();
+		sr_shm_flush_acks();
+		sr_unlock();
+		if (done) {
+			idle_since = 0;
+			continue;
+		}
+		uint64_t now = sr_now_ns();
+		if (!idle_since)
+			idle_since = now;
+		else if (now - idle_since > SPIN_NS)
+			return;
+		for (int i = 0; i < 32; i++)
+			sr_cpu_relax();
+		sched_yield();
+		if (sr.polls != polls)
+			return; /* the application is back */
+	}
+}
+
+static int64_t until(uint64_t deadline_ns)
+{
+	if (deadline_ns == UINT64_MAX)
+		return -1;
+	uint64_t now = sr_now_ns();
+	return deadline_ns > now ? (int64_t)(deadline_ns - now) : 0;
+}
+
+static uint64_t next_deadline(void)
+{
+	uint64_t a = sr_wire_next_deadline_ns(), b = sr_shm_next_deadline_ns();
+	return a < b ? a : b;
+}
+
+static void *run(void *arg)
+{
+	uint64_t seen = 0;
+	(void)arg;
+	for (;;) {
+		sr_lock();
+		bool polled = sr.polls != seen;
+		seen = sr.polls;
+		bool asleep = sr.helper_asleep;
+		sr_unlock();
+
+		if (polled && !asleep) { /* standing back */
+			watch_wire(false);
+			wait_events(TICK_NS);
+			continue;
+		}
+		work();
+
+		sr_lock();
+		if (!sr.helper_asleep) {
+			if (sr.polls != seen) { /* it polled meanwhile */
+				sr_unlock();
+				continue;
+			}
+			sr.helper_asleep = true;
+			sr.polls_asleep = 0;
+		}
+		sr_shm_set_asleep(true); /* with the heavy fence; whoever rang took the flag away */
+		watch_wire(true);
+		int done = sr_progress_locked(false); /* what arrived before the flag was seen */
+		sr_wire_flush_acks();
+		sr_shm_flush_acks();
+		int64_t timeout = done ? 0 : until(next_deadline());
+		sr_unlock();
+		wait_events(timeout);
+		sr_lock();
+		seen = sr.helper_asleep ? sr.polls : sr.polls - 1;
+		sr_unlock();
+	}
+	return NULL;
+}
+
+static void netlink_ready(void *arg)
+{
+	(void)arg;
+	sr_netlink_drain(netlink_watch.fd, sr_device_link_changed);
+}
+
+int sr_helper_start(void)
+{
+	helper.epoll = epoll_create1(EPOLL_CLOEXEC);
+	helper.doorbell = helper.doorbell >= 0 ? helper.doorbell : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (helper.epoll < 0 || helper.doorbell < 0)
+		return errno;
+	doorbell_watch = (struct sr_watch){ helper.doorbell, drain_doorbell, NULL };
+	int err = sr_helper_watch(&doorbell_watch);
+	if (err)
+		return err;
+	wire_watch = (struct sr_watch){ sr_wire_fd(), nothing, NULL };
+	helper.wire_watched = true;
+	if (wire_watch.fd >= 0 && (err = sr_helper_watch(&wire_watch)))
+		return err;
+	netlink_watch = (struct sr_watch){ sr_netlink_open(), netlink_ready, NULL };
+	if (netlink_watch.fd >= 0)
+		sr_helper_watch(&netlink_watch);
+	err = sr_shm_listen();
+	if (err)
+		return err;
+
+	/* Signals belong to the application's threads. */
+	sigset_t all, old;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	pthread_attr_t attr;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 256 * 1024);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	err = pthread_create(&helper.thread, &attr, run, NULL);
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (!err)
+		pthread_setname_np(helper.thread, "rdmakit-helper");
+	return err;
+}
+
+void sr_helper_after_fork(void)
+{
+	close(helper.epoll);
+	close(helper.doorbell);
+	if (netlink_watch.fd >= 0)
+		close(netlink_watch.fd);
+	helper.epoll = helper.doorbell = -1;
+}

@@ -1,0 +1,173 @@
+/* progress.c - reading the rings, paying acknowledgements, serving who waited. */
+#include "../engine/lock.h"
+#include "road.h"
+#include "shm.h"
+
+#define MESSAGES_PER_ROUND 64
+#define PUBLISH_LINES (SR_RING_LINES / 8)
+
+static void send_ack(struct sr_link *l, struct sr_qp *qp)
+{
+	struct sr_msg *m = sr_link_reserve(l, sizeof *m);
+	if (!m)
+		return; /* still owed */
+	sr_shm_header(qp, m);
+	m->number = 0;
+	m->length = 0;
+	m->imm = 0;
+	m->total = 0;
+	sr_link_commit(l, m, sizeof *m, SR_MSG_ACK, SR_MSGF_FIRST | SR_MSGF_LAST | sr_shm_piggyback(qp, m));
+	SR_COUNT(shm_messages_sent);
+}
+
+static void flush_acks(struct sr_link *l)
+{
+	sr_list_for(n, tmp, &l->acks) send_ack(l, sr_list_entry(n, struct sr_qp, shm.ack_node));
+	sr_link_ring_bell(l);
+}
+
+void sr_shm_flush_acks(void)
+{
+	sr_list_for(n, tmp, &sr.links) flush_acks(sr_list_entry(n, struct sr_link, node));
+}
+
+static void dispatch(struct sr_link *l, const struct sr_msg *m, enum sr_msg_type type, uint32_t flags)
+{
+	if (type == SR_MSG_UD) {
+		/* Nobody may speak in another process's name. */
+		if (sr_qpn_slot(m->src_qpn) == l->slot)
+			sr_shm_on_ud(m, flags);
+		else
+			SR_COUNT(shm_bad_messages);
+		return;
+	}
+	struct sr_qp *qp = sr_qp_find(m->dst_qpn);
+	bool request = type == SR_MSG_SEND || type == SR_MSG_WRITE || type == SR_MSG_READ || type == SR_MSG_ATOMIC;
+	if (!qp || qp->link != l || qp->dest_qpn != m->src_qpn || !sr_qp_can_receive(qp)) {
+		SR_COUNT(rx_no_qp);
+		if (request && (flags & SR_MSGF_FIRST) && !(flags & SR_MSGF_UC))
+			sr_shm_send_nak(l, m->dst_qpn, m->src_qpn, m->number, SR_NAK_NOT_READY, 0);
+		return;
+	}
+	if (flags & SR_MSGF_ACK)
+		sr_shm_on_ack(qp, m->ack);
+	if (qp->link != l)
+		return; /* completing failed the queue pair */
+	switch (type) {
+	case SR_MSG_ACK:
+		break;
+	case SR_MSG_NAK:
+		sr_shm_on_nak(qp, m);
+		break;
+	case SR_MSG_READ_DATA:
+	case SR_MSG_ATOMIC_DATA: {
+		size_t room = SR_WORD_LINES(atomic_load_explicit(&m->word, memory_order_relaxed)) * (size_t)SR_LINE - sizeof *m;
+		if (m->length > room)
+			SR_COUNT(shm_bad_messages);
+		else
+			sr_shm_on_data(qp, m, type == SR_MSG_ATOMIC_DATA);
+		break;
+	}
+	default:
+		sr_shm_on_request(l, qp, m, type, flags);
+		break;
+	}
+}
+
+static void serve_blocked(struct sr_link *l)
+{
+	struct sr_list waiting;
+	/* Each gets one turn: who finds no room again joins the list behind. */
+	sr_list_init(&waiting);
+	sr_list_for(n, tmp, &l->blocked) {
+		sr_list_del(n);
+		sr_list_add_tail(&waiting, n);
+	}
+	while (!sr_list_empty(&waiting)) {
+		struct sr_qp *qp = sr_list_entry(waiting.next, struct sr_qp, shm.blocked_node);
+		sr_list_del(&qp->shm.blocked_node);
+		if (qp->type == IBV_QPT_UD) {
+			qp->shm.waiting = false;
+			sr_list_del(&qp->shm.timer_node);
+		} else if (!sr_shm_continue_replies(qp)) {
+			sr_shm_wait_room(l, qp);
+			continue;
+		}
+		sr_qp_kick(qp);
+	}
+}
+
+static int read_ring(struct sr_link *l)
+{
+	uint32_t word;
+	struct sr_msg *m;
+	int n = 0;
+	while (n < MESSAGES_PER_ROUND && (m = sr_rx_peek(&l->rx, &word))) {
+		uint32_t lines = SR_WORD_LINES(word), at = l->rx.head % SR_RING_LINES;
+		if (!(word >> 31) || !lines || lines > SR_MSG_MAX_LINES || at + lines > SR_RING_LINES) {
+			SR_COUNT(shm_bad_messages);
+			l->poisoned = true;
+			return n;
+		}
+		if (SR_WORD_TYPE(word) != SR_MSG_PAD) {
+			n++;
+			SR_COUNT(shm_messages_received);
+			dispatch(l, m, SR_WORD_TYPE(word), SR_WORD_FLAGS(word));
+		}
+		sr_rx_consume(&l->rx, lines);
+	}
+	if (l->rx.head != l->rx.published &&
+	    (l->rx.head - l->rx.published >= PUBLISH_LINES || atomic_load_explicit(&l->rx.ctl->blocked, memory_order_relaxed))) {
+		sr_rx_publish(&l->rx);
+		atomic_thread_fence(memory_order_seq_cst); /* pairs with sr_link_block(): it sees the head or we see its flag */
+		if (atomic_load_explicit(&l->rx.ctl->blocked, memory_order_relaxed)) {
+			atomic_store_explicit(&l->rx.ctl->blocked, 0, memory_order_relaxed);
+			l->dirty = true; /* wake the waiting sender if it sleeps */
+		}
+	}
+	return n;
+}
+
+static void run_timers(void)
+{
+	uint64_t now = sr_now_ns();
+	sr_list_for(n, tmp, &sr.shm_timers) {
+		struct sr_qp *qp = sr_list_entry(n, struct sr_qp, shm.timer_node);
+		if (qp->shm.deadline_ns <= now)
+			sr_shm_on_timer(qp);
+	}
+}
+
+uint64_t sr_shm_next_deadline_ns(void)
+{
+	uint64_t earliest = UINT64_MAX;
+	sr_list_for(n, tmp, &sr.shm_timers) {
+		struct sr_qp *qp = sr_list_entry(n, struct sr_qp, shm.timer_node);
+		if (qp->shm.deadline_ns < earliest)
+			earliest = qp->shm.deadline_ns;
+	}
+	return earliest;
+}
+
+int sr_shm_progress(void)
+{
+	int done = 0;
+	sr_list_for(node, tmp, &sr.links) {
+		struct sr_link *l = sr_list_entry(node, struct sr_link, node);
+		if (!sr_list_empty(&l->acks)) /* deferred in the last round, and no message took them along */
+			flush_acks(l);
+		int n = l->poisoned ? 0 : read_ring(l);
+		if (!sr_list_empty(&l->blocked))
+			serve_blocked(l);
+		/* One message inside a poll: its acknowledgement waits for the application's answer to carry it, or for the next
+		 * poll, or for the helper's tick. */
+		if (n > 1 || !sr.in_poll || sr.helper_asleep)
+			flush_acks(l);
+		else
+			sr_link_ring_bell(l);
+		done += n;
+	}
+	if (!sr_list_empty(&sr.shm_timers))
+		run_timers();
+	return done;
+}

@@ -1,0 +1,207 @@
+/* registry.c - the private directory, the per-namespace file in it, rows and their locks. */
+#define _GNU_SOURCE
+#include "registry.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAGIC 0x3152474552746b72ull /* "rktREGR1" */
+#define MUTEX_BYTE SR_SLOTS
+
+struct row {
+	_Atomic uint64_t generation; /* 0: never used */
+	_Atomic uint64_t joined;     /* order of joining */
+	_Atomic uint32_t pid;        /* for people; liveness is the lock */
+	_Atomic uint32_t shm_ok;
+};
+
+struct file {
+	uint64_t magic;
+	uint64_t last_joined;
+	struct row rows[SR_SLOTS];
+	_Alignas(64) unsigned char wire[SR_REGISTRY_WIRE_BYTES];
+};
+
+static struct {
+	int fd;
+	struct file *file;
+	char dir[108 - 24];
+	uint64_t netns;
+} reg = { .fd = -1 };
+
+/* 0700 and ours, or it is not used: in a shared /tmp anybody may have made it before us. */
+static bool private_dir(const char *path)
+{
+	struct stat st;
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return false;
+	return !lstat(path, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 077) &&
+	       !access(path, W_OK | X_OK);
+}
+
+static bool try_dir(const char *format, const char *base)
+{
+	int n = snprintf(reg.dir, sizeof reg.dir, format, base, (unsigned)geteuid());
+	return n > 0 && (size_t)n < sizeof reg.dir && private_dir(reg.dir);
+}
+
+static int find_dir(void)
+{
+	const char *own = getenv("RDMAKIT_RUNTIME_DIR"), *xdg = getenv("XDG_RUNTIME_DIR");
+	if (own && *own)
+		return try_dir("%s", own) ? 0 : EACCES;
+	if ((xdg && *xdg == '/' && try_dir("%s/rdmakit", xdg)) || try_dir("%s/rdmakit-%u", "/run/user") ||
+	    try_dir("%s/rdmakit-%u", "/tmp") || try_dir("%s/rdmakit-%u", "/var/tmp") || try_dir("%s/rdmakit-%u", "/dev/shm"))
+		return 0;
+	return EACCES;
+}
+
+static int lock_byte(off_t byte, short type, bool wait)
+{
+	struct flock l = { .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
+	int r;
+	do
+		r = fcntl(reg.fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &l);
+	while (r && errno == EINTR);
+	return r ? errno : 0;
+}
+
+static int open_file(void)
+{
+	char path[160];
+	struct stat st;
+	int err = find_dir();
+	if (err)
+		return err;
+	if (stat("/proc/self/ns/net", &st))
+		return errno;
+	reg.netns = st.st_ino;
+	snprintf(path, sizeof path, "%s/net-%llu", reg.dir, (unsigned long long)reg.netns);
+	reg.fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (reg.fd < 0)
+		return errno;
+	if (fstat(reg.fd, &st) || st.st_uid != geteuid() || !S_ISREG(st.st_mode))
+		return EACCES;
+	err = lock_byte(MUTEX_BYTE, F_WRLCK, true);
+	if (err)
+		return err;
+	if ((size_t)st.st_size < sizeof(struct file) && ftruncate(reg.fd, sizeof(struct file)))
+		return errno;
+	reg.file = mmap(NULL, sizeof(struct file), PROT_READ | PROT_WRITE, MAP_SHARED, reg.fd, 0);
+	if (reg.file == MAP_FAILED) {
+		reg.file = NULL;
+		return errno;
+	}
+	if (reg.file->magic != MAGIC) { /* new, or of another version: nobody of ours can be alive in it */
+		memset(reg.file, 0, sizeof *reg.file);
+		reg.file->magic = MAGIC;
+	}
+	return lock_byte(MUTEX_BYTE, F_UNLCK, false);
+}
+
+char *sr_registry_socket_path(unsigned slot, const char *suffix, char *buf, size_t len)
+{
+	snprintf(buf, len, "%s/%llu-%u.%s", reg.dir, (unsigned long long)reg.netns, slot, suffix);
+	return buf;
+}
+
+/* Our own row's lock is invisible to our own test. */
+bool sr_registry_alive(unsigned slot)
+{
+	if (slot == sr.slot && sr.slot)
+		return true;
+	if (slot == 0 || slot >= SR_SLOTS - 1 || reg.fd < 0)
+		return false;
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = slot, .l_len = 1 };
+	return !fcntl(reg.fd, F_OFD_GETLK, &l) && l.l_type != F_UNLCK;
+}
+
+uint64_t sr_registry_generation(unsigned slot)
+{
+	return reg.file && slot < SR_SLOTS ? atomic_load(&reg.file->rows[slot].generation) : 0;
+}
+
+bool sr_registry_shm_ok(unsigned slot) { return reg.file && slot < SR_SLOTS && atomic_load(&reg.file->rows[slot].shm_ok); }
+
+static uint64_t random64(void)
+{
+	uint64_t r = 0;
+	while (!r && getrandom(&r, sizeof r, 0) != sizeof r)
+		r = sr_now_ns();
+	return r | 1;
+}
+
+static bool road_wanted(void)
+{
+	const char *road = getenv("RDMAKIT_ROAD");
+	return !road || strcmp(road, "wire");
+}
+
+int sr_registry_join(void)
+{
+	if (sr.slot)
+		return 0;
+	int err = reg.file ? 0 : open_file();
+	if (!err)
+		err = lock_byte(MUTEX_BYTE, F_WRLCK, true);
+	if (err) {
+		sr_registry_abandon();
+		return err;
+	}
+	/* From a random start, so that queue pair numbers of a past process are not met again at once. */
+	unsigned start = (unsigned)(random64() >> 8);
+	err = ENOSPC;
+	for (unsigned i = 0; i < SR_SLOTS - 2; i++) {
+		unsigned slot = 1 + (start + i) % (SR_SLOTS - 2);
+		if (lock_byte(slot, F_WRLCK, false))
+			continue;
+		struct row *row = &reg.file->rows[slot];
+		atomic_store(&row->generation, random64());
+		atomic_store(&row->joined, ++reg.file->last_joined);
+		atomic_store(&row->pid, (uint32_t)getpid());
+		atomic_store(&row->shm_ok, road_wanted());
+		sr.slot = slot;
+		err = 0;
+		break;
+	}
+	lock_byte(MUTEX_BYTE, F_UNLCK, false);
+	return err;
+}
+
+int sr_registry_locked(sr_registry_cb cb, void *arg)
+{
+	uint8_t live[SR_SLOTS];
+	int n = 0;
+	if (reg.fd < 0)
+		return -ENOENT;
+	int err = lock_byte(MUTEX_BYTE, F_WRLCK, true);
+	if (err)
+		return -err;
+	for (unsigned slot = 1; slot < SR_SLOTS - 1; slot++)
+		if (sr_registry_alive(slot)) {
+			int i = n++; /* insertion by order of joining */
+			for (; i > 0 && reg.file->rows[live[i - 1]].joined > reg.file->rows[slot].joined; i--)
+				live[i] = live[i - 1];
+			live[i] = (uint8_t)slot;
+		}
+	int result = cb(arg, live, n, reg.file->wire);
+	lock_byte(MUTEX_BYTE, F_UNLCK, false);
+	return result;
+}
+
+void sr_registry_abandon(void)
+{
+	if (reg.file)
+		munmap(reg.file, sizeof *reg.file);
+	if (reg.fd >= 0)
+		close(reg.fd);
+	reg.file = NULL;
+	reg.fd = -1;
+	sr.slot = 0;
+}

@@ -1,0 +1,47 @@
+/* road.h - between the requester's and the responder's halves of road 1. Under sr.lock. */
+#ifndef SR_ROAD_H
+#define SR_ROAD_H
+#include "link.h"
+
+/* requester.c */
+void sr_shm_on_ack(struct sr_qp *qp, uint32_t ack);
+void sr_shm_on_nak(struct sr_qp *qp, const struct sr_msg *m);
+void sr_shm_on_data(struct sr_qp *qp, const struct sr_msg *m, bool atomic);
+void sr_shm_on_timer(struct sr_qp *qp);
+
+/* responder.c */
+void sr_shm_on_request(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m, enum sr_msg_type type, uint32_t flags);
+void sr_shm_send_nak(struct sr_link *l, uint32_t src_qpn, uint32_t dst_qpn, uint32_t number, enum sr_nak code, uint32_t rnr_timer);
+/* Continues answering READs that found the ring full; true when none is left. */
+bool sr_shm_continue_replies(struct sr_qp *qp);
+void sr_shm_forget_replies(struct sr_qp *qp);
+void sr_shm_owe_ack(struct sr_qp *qp);
+/* The flag and value to put on any message of this queue pair; the debt is paid with it. */
+static inline uint32_t sr_shm_piggyback(struct sr_qp *qp, struct sr_msg *m)
+{
+	m->ack = qp->shm.expect;
+	sr_list_del(&qp->shm.ack_node);
+	return SR_MSGF_ACK;
+}
+static inline void sr_shm_header(struct sr_qp *qp, struct sr_msg *m)
+{
+	m->src_qpn = qp->qpn;
+	m->dst_qpn = qp->dest_qpn;
+}
+static inline void sr_shm_wait_room(struct sr_link *l, struct sr_qp *qp)
+{
+	if (sr_list_empty(&qp->shm.blocked_node))
+		sr_list_add_tail(&l->blocked, &qp->shm.blocked_node);
+}
+static inline void sr_shm_set_timer(struct sr_qp *qp, uint64_t delay_ns)
+{
+	qp->shm.waiting = true;
+	qp->shm.deadline_ns = sr_now_ns() + delay_ns;
+	if (sr_list_empty(&qp->shm.timer_node))
+		sr_list_add_tail(&sr.shm_timers, &qp->shm.timer_node);
+	sr_helper_kick(); /* it may be asleep without a deadline */
+}
+
+/* ud.c */
+void sr_shm_on_ud(const struct sr_msg *m, uint32_t flags);
+#endif

@@ -1,0 +1,35 @@
+/* shm.h - road 1 as the engine and the verbs see it. Everything but start, listen and link calls runs under sr.lock. */
+#ifndef SR_SHM_H
+#define SR_SHM_H
+#include "../core.h"
+
+int sr_shm_start(void);   /* slot, segment; 0 or errno */
+int sr_shm_listen(void);  /* the private socket on which peers introduce themselves; needs the helper's epoll */
+void sr_shm_after_fork(void);
+
+int sr_shm_progress(void);
+void sr_shm_flush_acks(void);
+uint64_t sr_shm_next_deadline_ns(void);
+/* Tells peers whether to ring. true comes with a full fence on behalf of every peer. */
+void sr_shm_set_asleep(bool asleep);
+
+/* The link to a slot's process, opened when there is none. May sleep: never under sr.lock. NULL: not reachable on this road. */
+struct sr_link *sr_shm_link(unsigned slot);
+
+void sr_shm_qp_rtr(struct sr_qp *qp, struct sr_link *link);
+void sr_shm_qp_reset(struct sr_qp *qp);
+void sr_shm_kick(struct sr_qp *qp);
+enum sr_ud_sent {
+	SR_UD_SENT,
+	SR_UD_FULL,        /* the queue pair waits for room; it is kicked when there is some, or drops the datagram after a while */
+	SR_UD_UNREACHABLE, /* no link to that queue pair's process: the wire may know better */
+};
+enum sr_ud_sent sr_shm_ud_send(struct sr_qp *qp, struct sr_swqe *w, const struct iovec *iov, int n);
+
+/* The queue pair's or key's row in the shared tables, kept in step with the private objects. */
+void sr_shm_publish_qp(struct sr_qp *qp);
+void sr_shm_retract_qp(struct sr_qp *qp);
+void sr_shm_publish_key(struct sr_key *key);
+/* Returns true when no peer was in the middle of using the key. */
+bool sr_shm_retract_key(struct sr_key *key);
+#endif

@@ -1,0 +1,90 @@
+/* ud.c - datagrams on road 1. The message's payload is the 40 bytes of GRH and the data. */
+#include <arpa/inet.h>
+#include "road.h"
+#include "shm.h"
+
+#define FULL_NS 5000000u /* a receiver that leaves its ring full so long loses datagrams */
+
+/* What a receiver of a RoCE v2 datagram finds in the first 40 bytes of its buffer: an IPv6 header, or 20 zero bytes and an IPv4
+ * header (rdma-core, "ibv_create_ah_from_wc"). */
+static void fill_grh(unsigned char *grh, const struct sr_av *av, uint32_t payload)
+{
+	memset(grh, 0, SR_GRH_BYTES);
+	uint16_t len = (uint16_t)(payload + 8 + 12 + 8 + 4); /* UDP, BTH, DETH, ICRC */
+	if (av->ipv4) {
+		unsigned char *ip = grh + 20;
+		uint16_t total = htons((uint16_t)(20 + len));
+		ip[0] = 0x45;
+		ip[1] = av->traffic_class;
+		memcpy(ip + 2, &total, 2);
+		ip[6] = 0x40;
+		ip[8] = av->hop_limit;
+		ip[9] = 17;
+		memcpy(ip + 12, av->sgid.raw + 12, 4);
+		memcpy(ip + 16, av->dgid.raw + 12, 4);
+		uint32_t sum = 0;
+		for (int i = 0; i < 20; i += 2)
+			sum += (uint32_t)(ip[i] << 8 | ip[i + 1]);
+		sum = (sum & 0xffff) + (sum >> 16);
+		sum += sum >> 16;
+		ip[10] = (unsigned char)(~sum >> 8);
+		ip[11] = (unsigned char)~sum;
+		return;
+	}
+	uint32_t first = htonl(6u << 28 | (uint32_t)av->traffic_class << 20 | av->flow_label);
+	memcpy(grh, &first, 4);
+	len = htons(len);
+	memcpy(grh + 4, &len, 2);
+	grh[6] = 17;
+	grh[7] = av->hop_limit;
+	memcpy(grh + 8, av->sgid.raw, 16);
+	memcpy(grh + 24, av->dgid.raw, 16);
+}
+
+enum sr_ud_sent sr_shm_ud_send(struct sr_qp *qp, struct sr_swqe *w, const struct iovec *iov, int n)
+{
+	struct sr_link *l = sr.link_by_slot[sr_qpn_slot(w->ud.qpn)];
+	if (!l)
+		return SR_UD_UNREACHABLE;
+	size_t bytes = sizeof(struct sr_msg) + SR_GRH_BYTES + w->length;
+	struct sr_msg *m = sr_link_reserve(l, bytes);
+	if (!m) {
+		sr_shm_wait_room(l, qp);
+		sr_shm_set_timer(qp, FULL_NS);
+		return SR_UD_FULL;
+	}
+	m->src_qpn = qp->qpn;
+	m->dst_qpn = w->ud.qpn;
+	m->number = 0;
+	m->ack = 0;
+	m->length = SR_GRH_BYTES + w->length;
+	m->imm = w->ud.qkey;
+	m->total = w->imm;
+	char *to = (char *)(m + 1);
+	fill_grh((unsigned char *)to, w->ud.av, w->length);
+	to += SR_GRH_BYTES;
+	for (int i = 0; i < n; i++) {
+		memcpy(to, iov[i].iov_base, iov[i].iov_len);
+		to += iov[i].iov_len;
+	}
+	sr_link_commit(l, m, bytes, SR_MSG_UD,
+		       SR_MSGF_FIRST | SR_MSGF_LAST | (w->opcode == IBV_WR_SEND_WITH_IMM ? SR_MSGF_IMM : 0) |
+			       (w->flags & SR_WQE_SOLICITED ? SR_MSGF_SOLICITED : 0));
+	SR_COUNT(shm_messages_sent);
+	sr_link_ring_bell(l);
+	return SR_UD_SENT;
+}
+
+void sr_shm_on_ud(const struct sr_msg *m, uint32_t flags)
+{
+	size_t room = SR_WORD_LINES(atomic_load_explicit(&m->word, memory_order_relaxed)) * (size_t)SR_LINE - sizeof *m;
+	struct sr_qp *qp = sr_qp_find(m->dst_qpn);
+	uint32_t length = m->length;
+	if (!qp || length < SR_GRH_BYTES || length > room) {
+		SR_COUNT(shm_bad_messages);
+		return;
+	}
+	const char *payload = (const char *)(m + 1);
+	struct iovec iov = { (void *)(uintptr_t)(payload + SR_GRH_BYTES), length - SR_GRH_BYTES };
+	sr_ud_deliver(qp, payload, &iov, 1, m->src_qpn, m->imm, flags & SR_MSGF_IMM, m->total, flags & SR_MSGF_SOLICITED);
+}

@@ -1,0 +1,169 @@
+/* cq.c - completion queues and the classic way of polling them. */
+#include "cq.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "../device/limits.h"
+#include "../engine/channel.h"
+#include "../engine/lock.h"
+
+static uint32_t ring_size(int cqe)
+{
+	uint32_t n = 1;
+	while (n < (uint32_t)cqe)
+		n <<= 1;
+	return n;
+}
+
+struct sr_cq *sr_cq_create(struct ibv_context *ctx, int cqe, void *context, struct ibv_comp_channel *channel, int vector)
+{
+	static _Atomic uint32_t last_id;
+	if (cqe < 1 || cqe > SR_LIMIT_CQE || vector < 0 || vector >= ctx->num_comp_vectors) {
+		errno = EINVAL;
+		return NULL;
+	}
+	struct sr_cq *cq = calloc(1, sizeof *cq);
+	uint32_t n = ring_size(cqe);
+	if (!cq || !(cq->ring = calloc(n, sizeof *cq->ring))) {
+		free(cq);
+		errno = ENOMEM;
+		return NULL;
+	}
+	cq->mask = n - 1;
+	cq->cq.context = ctx;
+	cq->cq.channel = channel;
+	cq->cq.cq_context = context;
+	cq->cq.cqe = (int)n;
+	cq->id = atomic_fetch_add(&last_id, 1) + 1;
+	cq->cq.handle = cq->id;
+	pthread_mutex_init(&cq->cq.mutex, NULL);
+	pthread_cond_init(&cq->cq.cond, NULL);
+	pthread_spin_init(&cq->lock, PTHREAD_PROCESS_PRIVATE);
+	sr_list_init(&cq->channel_node);
+	if (channel) {
+		struct sr_channel *ch = (struct sr_channel *)channel;
+		pthread_mutex_lock(&ch->lock);
+		channel->refcnt++;
+		pthread_mutex_unlock(&ch->lock);
+	}
+	atomic_fetch_add(&sr_ctx(ctx)->objects, 1);
+	return cq;
+}
+
+struct ibv_cq *ibv_create_cq(struct ibv_context *ctx, int cqe, void *context, struct ibv_comp_channel *channel, int vector)
+{
+	struct sr_cq *cq = sr_cq_create(ctx, cqe, context, channel, vector);
+	return cq ? &cq->cq : NULL;
+}
+
+int ibv_destroy_cq(struct ibv_cq *ibcq)
+{
+	struct sr_cq *cq = sr_cq(ibcq);
+	if (atomic_load(&cq->users))
+		return EBUSY;
+	if (ibcq->channel) {
+		struct sr_channel *ch = (struct sr_channel *)ibcq->channel;
+		sr_channel_forget(cq);
+		pthread_mutex_lock(&ibcq->mutex);
+		while (ibcq->comp_events_completed != cq->events_delivered)
+			pthread_cond_wait(&ibcq->cond, &ibcq->mutex);
+		pthread_mutex_unlock(&ibcq->mutex);
+		pthread_mutex_lock(&ch->lock);
+		ibcq->channel->refcnt--;
+		pthread_mutex_unlock(&ch->lock);
+	}
+	sr_async_forget(ibcq->context, ibcq, &ibcq->mutex, &ibcq->cond, &ibcq->async_events_completed);
+	atomic_fetch_sub(&sr_ctx(ibcq->context)->objects, 1);
+	pthread_spin_destroy(&cq->lock);
+	free(cq->ring);
+	free(cq);
+	return 0;
+}
+
+int ibv_resize_cq(struct ibv_cq *ibcq, int cqe)
+{
+	struct sr_cq *cq = sr_cq(ibcq);
+	if (cqe < 1 || cqe > SR_LIMIT_CQE)
+		return EINVAL;
+	uint32_t n = ring_size(cqe);
+	struct sr_cqe *ring = calloc(n, sizeof *ring), *old = ring;
+	if (!ring)
+		return ENOMEM;
+	sr_lock();
+	pthread_spin_lock(&cq->lock);
+	uint32_t head = atomic_load(&cq->head), tail = atomic_load(&cq->tail);
+	int err = head - tail > n ? EINVAL : 0; /* what is in it must fit */
+	if (!err) {
+		for (uint32_t i = tail; i != head; i++)
+			ring[i & (n - 1)] = cq->ring[i & cq->mask];
+		old = cq->ring;
+		cq->ring = ring;
+		cq->mask = n - 1;
+		ibcq->cqe = (int)n;
+	}
+	pthread_spin_unlock(&cq->lock);
+	sr_unlock();
+	free(old);
+	return err;
+}
+
+int sr_modify_cq(struct ibv_cq *cq, struct ibv_modify_cq_attr *attr)
+{
+	(void)cq;
+	return attr->attr_mask & ~(uint32_t)IBV_CQ_ATTR_MODERATE ? EINVAL : 0; /* events are never held back: any moderation is met */
+}
+
+static int take(struct sr_cq *cq, int num, struct ibv_wc *wc)
+{
+	uint32_t tail = atomic_load_explicit(&cq->tail, memory_order_relaxed);
+	uint32_t head = atomic_load_explicit(&cq->head, memory_order_acquire);
+	int n = 0;
+	if (head == tail)
+		return 0;
+	pthread_spin_lock(&cq->lock);
+	tail = atomic_load_explicit(&cq->tail, memory_order_relaxed);
+	while (n < num && tail != head) {
+		wc[n++] = cq->ring[tail++ & cq->mask].wc;
+		if (tail == head)
+			head = atomic_load_explicit(&cq->head, memory_order_acquire);
+	}
+	atomic_store_explicit(&cq->tail, tail, memory_order_release);
+	pthread_spin_unlock(&cq->lock);
+	return n;
+}
+
+bool sr_cq_progress(struct sr_cq *cq)
+{
+	if (sr_trylock()) {
+		sr_progress_locked(true);
+		sr_unlock();
+	} else {
+		sr_cpu_relax(); /* whoever holds it makes the progress */
+	}
+	return atomic_load_explicit(&cq->head, memory_order_relaxed) != atomic_load_explicit(&cq->tail, memory_order_relaxed);
+}
+
+int sr_poll_cq(struct ibv_cq *ibcq, int num, struct ibv_wc *wc)
+{
+	struct sr_cq *cq = sr_cq(ibcq);
+	int n = take(cq, num, wc);
+	if (n == 0 && num > 0) {
+		if (cq->overrun)
+			return -EINVAL;
+		if (sr_cq_progress(cq))
+			n = take(cq, num, wc);
+	}
+	return n;
+}
+
+int sr_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
+{
+	struct sr_cq *cq = sr_cq(ibcq);
+	sr_lock();
+	if (!solicited_only)
+		cq->armed = 2;
+	else if (!cq->armed)
+		cq->armed = 1;
+	sr_unlock();
+	return 0;
+}
