@@ -138,7 +138,6 @@ void rk_pp_run_client(struct rk_dp_loop *loop)
 	uint64_t interval = rk_clock_from_ns(pp->clock, config->interval_ns);
 	uint64_t duration = rk_clock_from_ns(pp->clock, config->duration_ns);
 	uint64_t begin, end, first = 0, next = 0;
-	/* Lost warm-up exchanges do not count as warmed up, so there must be an end to them as well. */
 	uint64_t exchange = 0, warmup_left = config->warmup;
 
 	for (; !rk_loop_stopping(loop); exchange++) {
@@ -151,7 +150,8 @@ void rk_pp_run_client(struct rk_dp_loop *loop)
 		if (wait == RK_PP_FAILED || wait == RK_PP_STOPPED)
 			break;
 		if (!measured) {
-			warmup_left--;
+			/* A loss ends the warm-up: on a dead path it would take a timeout for each of them. */
+			warmup_left = wait == RK_PP_OK ? warmup_left - 1 : 0;
 			stats->warmed_up += wait == RK_PP_OK;
 			continue;
 		}

@@ -181,7 +181,8 @@ static void run_client(struct sockpp *s)
 		if (io == IO_STOPPED || rk_loop_failed(s->loop))
 			break;
 		if (!measured) {
-			warmup_left--;
+			/* A loss ends the warm-up: on a dead path it would take a timeout for each of them. */
+			warmup_left = io == IO_OK ? warmup_left - 1 : 0;
 			stats->warmed_up += io == IO_OK;
 			continue;
 		}
