@@ -17,6 +17,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const uint8_t v4[16] = { [10] = 0xff, [11] = 0xff, [12] = 10, [15] = 1 };
 	struct sr_icrc_path path;
 	sr_icrc_path_init(&path, v4, v4, 49152, SR_ROCE_PORT);
-	sr_icrc_check(&path, 0, data, size, p.header_len, false);
+	sr_icrc_check(&path, 0, data, size, p.header_len, UINT16_MAX);
 	return 0;
 }

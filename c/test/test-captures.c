@@ -119,10 +119,10 @@ static void check_without_id(const struct captured *c)
 	uint8_t copy[65536];
 	assert_int_equal(sr_pkt_decode(&p, c->udp, c->len), SR_PKT_OK);
 	sr_icrc_path_init(&path, c->src, c->dst, c->sport, c->dport);
-	assert_true(sr_icrc_check(&path, 0, c->udp, c->len, p.header_len, false));
-	assert_true(sr_icrc_check(&path, 5, c->udp, c->len, p.header_len, false));
+	assert_true(sr_icrc_check(&path, 0, c->udp, c->len, p.header_len, UINT16_MAX));
+	assert_true(sr_icrc_check(&path, 5, c->udp, c->len, p.header_len, UINT16_MAX));
 	if (path.ipv4 && c->ip_id != 0) {
-		assert_false(sr_icrc_check(&path, 0, c->udp, c->len, p.header_len, true));
+		assert_false(sr_icrc_check(&path, 0, c->udp, c->len, p.header_len, 0));
 		uint32_t state = sr_icrc_begin(&path, 0, c->len, c->udp, p.header_len);
 		state = sr_crc32(state, c->udp + p.header_len, c->len - 4 - p.header_len);
 		uint16_t id = 0;
@@ -134,12 +134,12 @@ static void check_without_id(const struct captured *c)
 	where = where * 1103515245 + 12345;
 	memcpy(copy, c->udp, c->len);
 	copy[4] ^= 0x3f;
-	assert_true(sr_icrc_check(&path, 0, copy, c->len, p.header_len, false));
+	assert_true(sr_icrc_check(&path, 0, copy, c->len, p.header_len, UINT16_MAX));
 	size_t at = where % c->len;
 	if (at == 4)
 		at++;
 	copy[at] ^= 0x10;
-	assert_false(sr_icrc_check(&path, 0, copy, c->len, p.header_len, false));
+	assert_false(sr_icrc_check(&path, 0, copy, c->len, p.header_len, UINT16_MAX));
 }
 
 static void test_hidden_identification(void **state)

@@ -52,7 +52,7 @@ uint32_t sr_icrc_begin(const struct sr_icrc_path *path, uint16_t ip_id, size_t u
 }
 
 bool sr_icrc_check(const struct sr_icrc_path *path, uint16_t id_hint, const uint8_t *packet, size_t udp_payload_len,
-		   size_t header_len, bool strict)
+		   size_t header_len, uint16_t id_max)
 {
 	size_t covered = udp_payload_len - SR_ICRC_BYTES;
 	uint32_t received = sr_get32le(packet + covered);
@@ -62,10 +62,8 @@ bool sr_icrc_check(const struct sr_icrc_path *path, uint16_t id_hint, const uint
 		return true;
 	if (!path->ipv4)
 		return false;
-	/* The difference between two identifications is itself an identification's contribution, so one formula serves for
-	 * "the hint was wrong and it is 0" and for "it is something unknown". */
-	uint16_t delta;
+	uint16_t delta; /* the CRC is affine: this is the true identification xor the hint */
 	if (!sr_icrc_recover_id(~state ^ received, 14 + 8 + covered, &delta))
 		return false;
-	return !strict || delta == id_hint;
+	return (delta ^ id_hint) <= id_max;
 }

@@ -31,10 +31,10 @@ uint32_t sr_icrc_begin(const struct sr_icrc_path *path, uint16_t ip_id, size_t u
 		       size_t header_len);
 
 /* Checks a whole packet of udp_payload_len bytes (ICRC included, header_len from the decoder). A UDP socket hides the IPv4
- * identification: `id_hint` is tried first, then 0, then whatever single identification explains the difference
- * (sr_icrc_recover_id), unless `strict`. */
+ * identification: `id_hint` is tried first, then whatever single identification up to `id_max` explains the difference
+ * (sr_icrc_recover_id). */
 bool sr_icrc_check(const struct sr_icrc_path *path, uint16_t id_hint, const uint8_t *packet, size_t udp_payload_len,
-		   size_t header_len, bool strict);
+		   size_t header_len, uint16_t id_max);
 
 /* CRC is affine: changing the 16 identification bits moves the CRC within a 16-dimensional subspace that depends only on how
  * many bytes follow them. `residue` is (computed with identification 0) xor (received). Returns true and the identification

@@ -1,0 +1,48 @@
+/*
+ * cc.h - the congestion window of a requester whose peer is one of our devices: delay decides, loss hardly.
+ *
+ * After G. Kumar et al., "Swift: Delay is Simple and Effective for Congestion Control in the Datacenter", SIGCOMM 2020:
+ * additive increase while the round-trip time is below a target, multiplicative decrease in proportion to the excess at most
+ * once a round trip. The target is the smallest round trip seen lately plus a fixed allowance for queues, and shrinks as the
+ * window grows (flow scaling), which makes competing flows converge. Unlike Swift, a lost packet is not by itself a sign of
+ * congestion: only a loss rate above SR_CC_LOSS_PERCENT halves the window (compare BBRv2's loss threshold), so random loss of
+ * some percent costs nothing but the retransmissions.
+ *
+ * Pure arithmetic: no clock, no sockets, so that it can be simulated in a test.
+ */
+#ifndef SR_WIRE_CC_H
+#define SR_WIRE_CC_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SR_CC_MIN_PACKETS 4
+#define SR_CC_START_PACKETS 64
+#define SR_CC_MAX_PACKETS 2048
+#define SR_CC_QUEUE_US 500	/* queueing that is always allowed on top of the smallest round trip */
+#define SR_CC_SCALING_US 2000	/* flow scaling: this much more, divided by the square root of the window */
+#define SR_CC_LOSS_PERCENT 12
+#define SR_CC_MIN_RTT_EPOCH_US 10000000u
+
+struct sr_cc {
+	uint32_t cwnd_q8;	/* packets, 8 fractional bits */
+	uint32_t srtt_us;	/* 0 = none yet */
+	uint32_t rttvar_us;
+	uint32_t min_rtt_us;	/* of this epoch and the one before */
+	uint32_t epoch_min_us;
+	uint32_t epoch_start_us;
+	uint32_t decreased_us;	/* when the window shrank last */
+	bool slow_start;
+	uint32_t round_start_us;
+	uint32_t round_acked, round_lost;
+	uint32_t loss_q16;	/* smoothed share of packets lost */
+};
+
+void sr_cc_init(struct sr_cc *cc, uint32_t now_us);
+/* `acked` packets left the network; rtt_us of the newest, 0 when it cannot be measured. */
+void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, uint32_t now_us);
+void sr_cc_loss(struct sr_cc *cc, uint32_t lost);
+void sr_cc_timeout(struct sr_cc *cc, uint32_t now_us);
+static inline uint32_t sr_cc_window(const struct sr_cc *cc) { return cc->cwnd_q8 >> 8; }
+uint32_t sr_cc_target_us(const struct sr_cc *cc);
+
+#endif

@@ -1,0 +1,92 @@
+/* demux.c - from a received packet to the queue pair it is for, past every check that may drop it. */
+#define _GNU_SOURCE
+#include "wire.h"
+
+#define GSO_SEGMENTS_MAX 128 /* our own packets' IPv4 identification is their index in a datagram */
+
+static void count_malformed(enum sr_pkt_error err)
+{
+	if (err == SR_PKT_OPCODE)
+		SR_COUNT(rx_unknown_opcode);
+	else
+		SR_COUNT(rx_malformed);
+}
+
+static bool from_peer(const struct sr_qp *qp, const struct sr_rx_meta *meta)
+{
+	return memcmp(qp->av.dgid.raw, meta->from.sin6_addr.s6_addr, 16) == 0 && memcmp(qp->av.sgid.raw, meta->to.s6_addr, 16) == 0;
+}
+
+static bool icrc_good(const struct sr_rx_meta *meta, const struct sr_pkt *p, const uint8_t *packet, size_t len)
+{
+	uint16_t id_max = (p->resv_fb & SR_BTH_RESV_MASK) == SR_BTH_MARK ? GSO_SEGMENTS_MAX - 1 : UINT16_MAX;
+	return sr_icrc_check(&meta->icrc, meta->segment, packet, len, p->header_len, id_max);
+}
+
+static void connected(struct sr_wire_qp *w, const struct sr_pkt *p, const uint8_t *packet, size_t len)
+{
+	struct sr_qp *qp = w->qp;
+	bool uc_packet = (p->opcode & 0xe0) == SR_OP_UC;
+	if (uc_packet != (qp->type == IBV_QPT_UC)) {
+		SR_COUNT(rx_unknown_opcode);
+		return;
+	}
+	if ((p->resv_fb & SR_BTH_RESV_MASK) == SR_BTH_MARK)
+		w->ours = true;
+	if (!w->established) {
+		w->established = true;
+		if (sr_qp_state(qp) == IBV_QPS_RTR)
+			sr_async_event(qp->ex.qp_base.context, IBV_EVENT_COMM_EST, &qp->ex.qp_base, 0);
+	}
+	SR_COUNT_N(port_rcv_data, p->payload_len);
+	if (uc_packet)
+		sr_rsp_uc(w, p);
+	else if (p->flags & SR_M_RESPONSE)
+		sr_req_response(w, p);
+	else
+		sr_rsp_request(w, p, packet, len);
+}
+
+void sr_demux(const struct sr_rx_meta *meta, uint8_t *packet, size_t len, bool forwarded)
+{
+	struct sr_pkt p;
+	SR_COUNT(port_rcv_packets);
+	enum sr_pkt_error err = sr_pkt_decode(&p, packet, len);
+	if (err != SR_PKT_OK) {
+		count_malformed(err);
+		return;
+	}
+	if (p.qpn != SR_QPN_MULTICAST && sr_qpn_slot(p.qpn) != sr_wire.slot) {
+		if (forwarded)
+			SR_COUNT(rx_misrouted_lost); /* never twice */
+		else
+			sr_steer_forward(sr_qpn_slot(p.qpn), &meta->from, &meta->to, packet, len);
+		return;
+	}
+	if ((p.pkey & 0x7fff) != (SR_DEFAULT_PKEY & 0x7fff)) {
+		SR_COUNT(rx_pkey_mismatch);
+		return;
+	}
+	bool ud = (p.opcode & 0xe0) == (SR_OP_UD_SEND_ONLY & 0xe0);
+	struct sr_wire_qp *w = NULL;
+	if (!ud) {
+		struct sr_qp *qp = sr_qp_find(p.qpn);
+		w = qp && qp->road == SR_ROAD_WIRE ? qp->wire : NULL;
+		if (!w || w->dead || !sr_qp_can_receive(qp)) {
+			SR_COUNT(rx_no_qp);
+			return;
+		}
+		if (!from_peer(qp, meta)) {
+			SR_COUNT(rx_wrong_peer);
+			return;
+		}
+	}
+	if (!icrc_good(meta, &p, packet, len)) {
+		SR_COUNT(rx_icrc_encapsulated);
+		return;
+	}
+	if (ud)
+		sr_ud_receive(meta, &p, len);
+	else
+		connected(w, &p, packet, len);
+}

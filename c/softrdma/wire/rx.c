@@ -1,0 +1,92 @@
+/*
+ * rx.c - packets on their way in: recvmmsg() with UDP_GRO, so that one buffer may hold up to 64 KiB of packets of one
+ * sender, which are taken apart here.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <netinet/udp.h>
+#include <sys/socket.h>
+#include "wire.h"
+
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+#define RX_DATAGRAMS 4 /* few and large: the buffers should stay in the cache */
+#define RX_ROUNDS 4    /* system calls in one go, so that a flood cannot keep the lock */
+#define RX_BYTES 65536
+
+static struct {
+	uint8_t buffers[RX_DATAGRAMS][RX_BYTES];
+	struct mmsghdr messages[RX_DATAGRAMS];
+	struct iovec pieces[RX_DATAGRAMS];
+	struct sockaddr_in6 from[RX_DATAGRAMS];
+	union {
+		struct cmsghdr align;
+		uint8_t bytes[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
+	} control[RX_DATAGRAMS];
+} rx;
+
+static void prepare(int i)
+{
+	rx.pieces[i] = (struct iovec){ rx.buffers[i], RX_BYTES };
+	rx.messages[i].msg_hdr = (struct msghdr){ .msg_name = &rx.from[i], .msg_namelen = sizeof(rx.from[i]),
+						  .msg_iov = &rx.pieces[i], .msg_iovlen = 1, .msg_control = &rx.control[i],
+						  .msg_controllen = sizeof(rx.control[i]) };
+}
+
+static void deliver(const struct sr_rx_meta *meta, uint8_t *packet, size_t len)
+{
+	if (__builtin_expect(sr_fault.on, 0))
+		sr_fault_deliver(meta, packet, len);
+	else
+		sr_demux(meta, packet, len, false);
+}
+
+static int take_apart(struct mmsghdr *message, const struct sockaddr_in6 *from, uint8_t *buffer)
+{
+	struct sr_rx_meta meta = { .from = *from };
+	size_t segment = message->msg_len;
+	struct msghdr *m = &message->msg_hdr;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+			memcpy(&meta.to, CMSG_DATA(c), sizeof(meta.to));
+		} else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+			int size;
+			memcpy(&size, CMSG_DATA(c), sizeof(size));
+			if (size > 0)
+				segment = (size_t)size;
+		}
+	}
+	if (m->msg_flags & MSG_TRUNC || message->msg_len == 0) {
+		SR_COUNT(rx_malformed);
+		return 1;
+	}
+	sr_icrc_path_init(&meta.icrc, meta.from.sin6_addr.s6_addr, meta.to.s6_addr, ntohs(meta.from.sin6_port), SR_ROCE_PORT);
+	int count = 0;
+	for (size_t at = 0; at < message->msg_len; at += segment, count++) {
+		size_t left = message->msg_len - at;
+		meta.segment = (uint16_t)count;
+		deliver(&meta, buffer + at, left < segment ? left : segment);
+	}
+	return count;
+}
+
+int sr_rx_batch(void)
+{
+	int packets = 0;
+	for (int round = 0; round < RX_ROUNDS; round++) {
+		for (int i = 0; i < RX_DATAGRAMS; i++)
+			prepare(i);
+		int n = recvmmsg(sr_wire.fd, rx.messages, RX_DATAGRAMS, MSG_DONTWAIT, NULL);
+		if (n <= 0)
+			break;
+		for (int i = 0; i < n; i++)
+			packets += take_apart(&rx.messages[i], &rx.from[i], rx.buffers[i]);
+		if (n < RX_DATAGRAMS)
+			break;
+	}
+	if (__builtin_expect(sr_fault.on, 0))
+		sr_fault_flush();
+	return packets;
+}

@@ -1,0 +1,146 @@
+/* steer.c - joining the group of sockets on UDP 4791, and passing on what came to the wrong one; see steer.h. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "../shm/registry.h"
+#include "steer.h"
+#include "wire.h"
+
+#ifndef SO_ATTACH_REUSEPORT_CBPF
+#define SO_ATTACH_REUSEPORT_CBPF 51
+#endif
+
+#define LEARN_EVERY_NS 50000000u /* corrections take a file lock: not more often than this */
+
+_Static_assert(sizeof(struct sr_steer_map) <= SR_REGISTRY_WIRE_BYTES, "the registry's area is too small");
+
+static int attach(int fd, const struct sr_steer_map *map)
+{
+	struct sock_filter code[SR_STEER_PROGRAM_MAX];
+	struct sock_fprog program = { .filter = code, .len = (unsigned short)sr_steer_program(map, code) };
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program)) ? errno : 0;
+}
+
+struct join {
+	int fd;
+	unsigned slot;
+};
+
+/* The bind happens under the registry's lock, so that map and kernel append in the same order. */
+static int join_locked(void *arg, const uint8_t *live, int count, void *area)
+{
+	struct join *j = arg;
+	struct sr_steer_map *map = area;
+	(void)live, (void)count;
+	sr_steer_map_prune(map, sr_registry_generation);
+	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(SR_ROCE_PORT) };
+	if (bind(j->fd, (struct sockaddr *)&any, sizeof(any)))
+		return errno; /* EADDRINUSE: the kernel's rxe, or another user's processes */
+	if (sr_steer_map_append(map, j->slot, sr_registry_generation(j->slot)))
+		return ENOSPC;
+	return attach(j->fd, map);
+}
+
+int sr_steer_join(int fd, unsigned slot)
+{
+	struct join j = { fd, slot };
+	int err = sr_registry_locked(join_locked, &j);
+	return err < 0 ? -err : err;
+}
+
+static struct {
+	uint64_t next_ns;
+	uint32_t seen_version;
+} correction;
+
+static int learn_locked(void *arg, const uint8_t *live, int count, void *area)
+{
+	struct sr_steer_map *map = area;
+	unsigned slot = *(unsigned *)arg;
+	(void)live, (void)count;
+	uint32_t before = map->version;
+	sr_steer_map_prune(map, sr_registry_generation);
+	/* Only when nobody else has just corrected the map: the packet was steered by the map as it was. */
+	if (map->version == before && before == correction.seen_version)
+		sr_steer_map_learn(map, slot, sr_wire.slot);
+	correction.seen_version = map->version;
+	return attach(sr_wire.fd, map);
+}
+
+/* The owner's generation is a random number only this user can read, so nobody else can take the name. */
+static socklen_t forward_name(uint64_t generation, struct sockaddr_un *name)
+{
+	memset(name, 0, sizeof(*name));
+	name->sun_family = AF_UNIX;
+	int n = snprintf(name->sun_path + 1, sizeof(name->sun_path) - 1, "rdmakit-roce-%016llx", (unsigned long long)generation);
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+}
+
+int sr_steer_forward_socket(unsigned slot)
+{
+	struct sockaddr_un name;
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -1;
+	int on = 1;
+	(void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
+	socklen_t len = forward_name(sr_registry_generation(slot), &name);
+	if (bind(fd, (struct sockaddr *)&name, len)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+struct forwarded {
+	struct sockaddr_in6 from;
+	struct in6_addr to;
+};
+
+void sr_steer_forward(unsigned slot, const struct sockaddr_in6 *from, const struct in6_addr *to, const uint8_t *packet, size_t len)
+{
+	uint64_t owner = slot && slot < SR_SLOTS - 1 ? sr_registry_generation(slot) : 0;
+	if (owner == 0 || slot == sr_wire.slot || sr_wire.forward_fd < 0) {
+		SR_COUNT(rx_no_qp);
+		return;
+	}
+	struct sockaddr_un name;
+	struct forwarded head = { *from, *to };
+	struct iovec pieces[2] = { { &head, sizeof(head) }, { (void *)packet, len } };
+	struct msghdr m = { .msg_name = &name, .msg_namelen = forward_name(owner, &name), .msg_iov = pieces, .msg_iovlen = 2 };
+	if (sendmsg(sr_wire.forward_fd, &m, MSG_DONTWAIT) < 0)
+		SR_COUNT(rx_misrouted_lost);
+	else
+		SR_COUNT(rx_misrouted);
+	if (sr_wire.now_ns >= correction.next_ns) {
+		correction.next_ns = sr_wire.now_ns + LEARN_EVERY_NS;
+		sr_registry_locked(learn_locked, &slot);
+	}
+}
+
+size_t sr_steer_receive(uint8_t *buf, size_t size, struct sockaddr_in6 *from, struct in6_addr *to)
+{
+	struct forwarded head;
+	union {
+		struct cmsghdr align;
+		uint8_t bytes[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
+	struct iovec pieces[2] = { { &head, sizeof(head) }, { buf, size } };
+	struct msghdr m = { .msg_iov = pieces, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof(control) };
+	ssize_t n = recvmsg(sr_wire.forward_fd, &m, MSG_DONTWAIT);
+	if (n < 0)
+		return 0;
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	struct ucred who;
+	if (n <= (ssize_t)sizeof(head) || m.msg_flags & MSG_TRUNC || !c || c->cmsg_type != SCM_CREDENTIALS)
+		return 1; /* shorter than any packet: the decoder drops and counts it */
+	memcpy(&who, CMSG_DATA(c), sizeof(who));
+	if (who.uid != geteuid())
+		return 1;
+	*from = head.from;
+	*to = head.to;
+	return (size_t)n - sizeof(head);
+}

@@ -1,0 +1,78 @@
+/*
+ * timers.c - retransmission, RNR and probe timers. Only queue pairs with something outstanding are in the list; the earliest
+ * deadline is remembered, so the usual question "is anything due?" is one comparison.
+ */
+#define _GNU_SOURCE
+#include "wire.h"
+
+/* A process may be descheduled for longer than the timeouts that applications choose for hardware: below this a timeout would
+ * mostly mean "the other side had no CPU". */
+#define TIMEOUT_MIN_NS 20000000u
+#define PROBE_MIN_NS 2000000u
+
+uint64_t sr_ack_timeout_ns(uint8_t code)
+{
+	uint64_t ns = UINT64_C(4096) << (code & 31);
+	return ns < TIMEOUT_MIN_NS ? TIMEOUT_MIN_NS : ns;
+}
+
+/* IBA table 45: the RNR NAK timer codes, in units of 10 us. */
+uint64_t sr_rnr_timer_ns(uint8_t code)
+{
+	static const uint16_t tens_of_us[32] = { 0,   1,   2,	 3,    4,    6,	   8,	 12,   16,   24,    32,
+						 48,  64,  96,	 128,  192,  256,  384,	 512,  768,  1024,  1536,
+						 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152 };
+	code &= 31;
+	return code ? tens_of_us[code] * UINT64_C(10000) : UINT64_C(655360000);
+}
+
+static void note_due(uint64_t deadline_ns)
+{
+	if (deadline_ns && deadline_ns < sr_wire.timers_due_ns)
+		sr_wire.timers_due_ns = deadline_ns;
+}
+
+void sr_timers_update(struct sr_wire_qp *w)
+{
+	struct sr_requester *r = &w->req;
+	if (w->qp->type != IBV_QPT_RC)
+		return;
+	if (!r->waiting_rnr) {
+		if (r->una == r->psn) {
+			r->deadline_ns = r->probe_ns = 0;
+		} else {
+			if (!r->deadline_ns && w->qp->attr.timeout)
+				r->deadline_ns = sr_wire.now_ns + sr_ack_timeout_ns(w->qp->attr.timeout);
+			if (w->ours && !r->probe_ns)
+				r->probe_ns = sr_wire.now_ns + ((PROBE_MIN_NS + r->cc.srtt_us * UINT64_C(2000)) << r->probes);
+		}
+	}
+	if (!r->deadline_ns && !r->probe_ns) {
+		sr_list_del(&w->timer_node);
+		return;
+	}
+	note_due(r->deadline_ns);
+	note_due(r->probe_ns);
+	sr_wire_mark(&sr_wire.timers, &w->timer_node);
+}
+
+int sr_timers_run(void)
+{
+	int fired = 0;
+	if (sr_wire.now_ns < sr_wire.timers_due_ns)
+		return 0;
+	sr_wire.timers_due_ns = UINT64_MAX;
+	sr_list_for(node, next, &sr_wire.timers) {
+		struct sr_wire_qp *w = sr_list_entry(node, struct sr_wire_qp, timer_node);
+		if (w->req.deadline_ns && sr_wire.now_ns >= w->req.deadline_ns) {
+			sr_req_timeout(w);
+			fired++;
+		} else if (w->req.probe_ns && sr_wire.now_ns >= w->req.probe_ns) {
+			sr_req_probe(w);
+			fired++;
+		}
+		if (!w->dead)
+			sr_timers_update(w);
+	}
+	return fired;
+}

@@ -1,0 +1,177 @@
+/* wire.c - the wire road's contract with the rest of the device (../core.h): start, stop, queue pairs, progress. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include "wire.h"
+
+#define ACK_SOON 16 /* packets after which an acknowledgement does not wait for company any more */
+
+int sr_wire_start(unsigned slot)
+{
+	sr_list_init(&sr_wire.tx_work);
+	sr_list_init(&sr_wire.acks);
+	sr_list_init(&sr_wire.timers);
+	sr_list_init(&sr_wire.graveyard);
+	sr_wire.timers_due_ns = UINT64_MAX;
+	sr_wire.gso_off = false;
+	sr_wire.now_ns = sr_now_ns();
+	sr_fault_init(getenv("RDMAKIT_FAULT"));
+	return sr_port_open(slot);
+}
+
+void sr_wire_stop(void) { sr_port_close(); }
+int sr_wire_fd(void) { return sr_wire.fd; }
+
+static void bury(void)
+{
+	while (!sr_list_empty(&sr_wire.graveyard)) {
+		struct sr_wire_qp *w = sr_list_entry(sr_wire.graveyard.next, struct sr_wire_qp, timer_node);
+		sr_list_del(&w->timer_node);
+		free(w);
+	}
+}
+
+int sr_wire_qp_rtr(struct sr_qp *qp)
+{
+	if (sr_wire.fd < 0)
+		return ENETDOWN;
+	struct sr_wire_qp *w = calloc(1, sizeof(*w));
+	if (!w)
+		return ENOMEM;
+	w->qp = qp;
+	w->mtu = qp->path_mtu_bytes;
+	w->mtu_shift = (uint8_t)__builtin_ctz(w->mtu);
+	sr_list_init(&w->tx_node);
+	sr_list_init(&w->ack_node);
+	sr_list_init(&w->timer_node);
+	sr_path_init(&w->path, &qp->av, sr_wire.tx_port);
+	if (sr_rsp_init(w)) {
+		sr_rsp_free(w);
+		free(w);
+		return ENOMEM;
+	}
+	qp->wire = w;
+	return 0;
+}
+
+void sr_wire_qp_rts(struct sr_qp *qp)
+{
+	sr_wire.now_ns = sr_now_ns();
+	sr_req_init(qp->wire);
+	qp->wire->rts = true;
+}
+
+/* The struct itself lives on until the end of the round: whoever is working on the queue pair sees `dead`. */
+void sr_wire_qp_reset(struct sr_qp *qp)
+{
+	struct sr_wire_qp *w = qp->wire;
+	if (!w)
+		return;
+	sr_tx_flush(); /* it may refer to memory that the application gets back now */
+	qp->wire = NULL;
+	w->dead = true;
+	sr_list_del(&w->tx_node);
+	sr_list_del(&w->ack_node);
+	sr_list_del(&w->timer_node);
+	sr_rsp_free(w);
+	free(w->req.inflight);
+	w->req.inflight = NULL;
+	sr_list_add_tail(&sr_wire.graveyard, &w->timer_node);
+}
+
+void sr_wire_kick(struct sr_qp *qp)
+{
+	struct sr_wire_qp *w = qp->wire;
+	if (!w)
+		return;
+	sr_wire.now_ns = sr_now_ns();
+	sr_req_transmit(w);
+	/* Behind the data, in the same datagram if it is shorter. */
+	if (!w->dead && w->rsp.ack_due)
+		sr_rsp_ack(w);
+	sr_tx_flush();
+	bury();
+}
+
+static int transmit_round(void)
+{
+	int count = 0;
+	struct sr_list turn; /* those who have work now; what they leave over waits for the next round */
+	sr_list_init(&turn);
+	while (!sr_list_empty(&sr_wire.tx_work)) {
+		struct sr_list *node = sr_wire.tx_work.next;
+		sr_list_del(node);
+		sr_list_add_tail(&turn, node);
+	}
+	while (!sr_list_empty(&turn)) {
+		struct sr_wire_qp *w = sr_list_entry(turn.next, struct sr_wire_qp, tx_node);
+		sr_list_del(&w->tx_node);
+		sr_rsp_transmit(w);
+		if (!w->dead)
+			sr_req_transmit(w);
+		count++;
+	}
+	return count;
+}
+
+/* Inside a poll an acknowledgement may wait for the application's next post, unless it has waited for one poll already. */
+static void ack_round(bool all)
+{
+	sr_list_for(node, next, &sr_wire.acks) {
+		struct sr_wire_qp *w = sr_list_entry(node, struct sr_wire_qp, ack_node);
+		bool fresh = w->ack_since_ns == sr_wire.now_ns;
+		if (all || !fresh || w->rsp.sack_due || w->rsp.acked >= ACK_SOON || !w->rts)
+			sr_rsp_ack(w);
+	}
+}
+
+static int forwarded_round(void)
+{
+	static uint8_t packet[SR_HEADERS_MAX + SR_PMTU_MAX + 8];
+	int count = 0;
+	struct sr_rx_meta meta = { .segment = 0 };
+	for (size_t len; count < 64 && (len = sr_steer_receive(packet, sizeof(packet), &meta.from, &meta.to)) != 0; count++) {
+		sr_icrc_path_init(&meta.icrc, meta.from.sin6_addr.s6_addr, meta.to.s6_addr, ntohs(meta.from.sin6_port),
+				  SR_ROCE_PORT);
+		sr_demux(&meta, packet, len, true);
+	}
+	return count;
+}
+
+int sr_wire_progress(void)
+{
+	static uint32_t rounds;
+	if (sr_wire.fd < 0)
+		return 0;
+	sr_wire.now_ns = sr_now_ns();
+	int done = sr_rx_batch();
+	/* Passed-on packets are rare; the socket for them is looked at now and then, and by the helper every time. */
+	if (sr_wire.forward_fd >= 0 && (!sr.in_poll || ++rounds % 256 == 0))
+		done += forwarded_round();
+	done += sr_timers_run();
+	done += transmit_round();
+	ack_round(!sr.in_poll);
+	sr_tx_flush();
+	bury();
+	return done;
+}
+
+void sr_wire_flush_acks(void)
+{
+	if (sr_wire.fd < 0)
+		return;
+	ack_round(true);
+	sr_tx_flush();
+}
+
+uint64_t sr_wire_next_deadline_ns(void)
+{
+	uint64_t due = sr_wire.timers_due_ns;
+	if (sr_wire.fd < 0)
+		return UINT64_MAX;
+	if (!sr_list_empty(&sr_wire.tx_work))
+		return sr_wire.now_ns;
+	if (!sr_list_empty(&sr_wire.acks) && sr_wire.now_ns + SR_ACK_DEFER_NS < due)
+		due = sr_wire.now_ns + SR_ACK_DEFER_NS;
+	return due;
+}

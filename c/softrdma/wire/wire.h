@@ -1,0 +1,303 @@
+/*
+ * wire.h - road 2 from the inside: RoCEv2 over ordinary UDP sockets. The contract with the rest of the device is in
+ * ../core.h; this is what the files of this folder share.
+ *
+ *   packet, bytes     headers: decode, encode
+ *   crc32, icrc*      the invariant CRC
+ *   port, steer       the UDP socket that processes share, and who gets which packet
+ *   tx, rx            batches of packets to and from the socket
+ *   demux             from a received packet to a queue pair
+ *   requester*        sends requests, takes responses
+ *   responder*        executes requests, sends responses
+ *   sack, cc, timers  selective acknowledgement, congestion window, timeouts
+ *   ud, fault         datagrams; errors injected for tests
+ *
+ * Everything runs under sr.lock. Nothing here allocates once a queue pair is connected, except the first out-of-order
+ * packet of a queue pair.
+ */
+#ifndef SR_WIRE_H
+#define SR_WIRE_H
+
+#include <netinet/in.h>
+#include "../core.h"
+#include "cc.h"
+#include "icrc.h"
+#include "packet.h"
+
+#define SR_DEFAULT_PKEY 0xffff
+#define SR_UNACKED_MAX_OTHERS 128 /* PSNs in flight to an implementation that is not ours: rxe's own limit */
+#define SR_ACK_EVERY 64		  /* ask for an acknowledgement at least this often (rxe does the same) */
+#define SR_WINDOW 2048		  /* PSNs a requester may be ahead; a power of two */
+#define SR_READ_CHUNK 256	  /* packets that one READ request asks for at most; long READs are several requests */
+#define SR_READS_MAX 128	  /* outstanding READ requests and atomics of a queue pair */
+#define SR_TX_BUDGET 192	  /* packets a queue pair may send before others get a turn */
+
+#define SR_ACK_DEFER_NS 1000000u /* an acknowledgement waits at most this long for something to travel with */
+
+/* ---- where packets of a queue pair go ---------------------------------------------------------------------------- */
+
+struct sr_path {
+	struct sockaddr_in6 to;
+	struct in6_pktinfo from; /* source address and interface */
+	uint8_t traffic_class;
+	struct sr_icrc_path icrc;
+};
+
+/* ---- requester ------------------------------------------------------------------------------------------------------- */
+
+#define SR_BITMAP_WORDS (SR_WINDOW / 64)
+
+/* What is known of every PSN in [una, una + SR_WINDOW), indexed by PSN modulo SR_WINDOW. */
+struct sr_inflight {
+	uint64_t done[SR_BITMAP_WORDS];	 /* acknowledged, or its response arrived */
+	uint64_t lost[SR_BITMAP_WORDS];	 /* to be sent again */
+	uint64_t again[SR_BITMAP_WORDS]; /* was sent more than once */
+	uint32_t sent_us[SR_WINDOW];	 /* when it was sent last */
+};
+
+/* A READ request or atomic that is out. Several of them make one long READ. */
+struct sr_read_out {
+	uint32_t psn;
+	uint32_t npsn;
+};
+
+struct sr_requester {
+	uint32_t psn;	      /* next new PSN */
+	uint32_t una;	      /* oldest that is not done */
+	uint32_t cursor;      /* send queue index of the WQE being cut into packets */
+	uint32_t packet;      /* packets of it already sent */
+	uint32_t lost_count;  /* bits set in inflight->lost */
+	uint32_t done_count;  /* bits set in inflight->done */
+	uint32_t since_ackreq;
+	uint32_t highest;     /* one past the highest PSN known to have arrived (or been answered) */
+	uint32_t newest_us;   /* send time of the most recently sent packet known to have arrived (RACK) */
+	uint32_t found;	      /* send queue index that sr_req_find() returned last: lookups come in order */
+	struct sr_inflight *inflight;
+	struct sr_read_out reads[SR_READS_MAX];
+	uint32_t read_head, read_tail;
+	uint8_t retries_left, rnr_left;
+	bool waiting_rnr;
+	uint8_t probes;	      /* sent since the last progress */
+	uint8_t fail_status;  /* enum ibv_wc_status of WQE fail_index, reported when the ones before it are complete */
+	uint32_t fail_index;
+	uint64_t deadline_ns; /* retransmission or RNR timer; 0 = not running */
+	uint64_t probe_ns;    /* selective peers: when to provoke an acknowledgement; 0 = not running */
+	struct sr_cc cc;
+};
+
+/* ---- responder ------------------------------------------------------------------------------------------------------- */
+
+/* A READ or atomic that was executed, remembered so that it can be answered again. */
+struct sr_res {
+	uint8_t kind; /* 0 none, else SR_OP_RC_READ_REQUEST or the atomic's opcode */
+	uint32_t psn;
+	uint32_t npsn;
+	uint32_t msn;
+	uint32_t rkey;
+	uint64_t va;
+	uint32_t length;
+	uint64_t orig;
+};
+
+/* An answer being sent: part of a READ. */
+struct sr_reply {
+	uint8_t kind;
+	uint32_t psn;	/* of its first packet */
+	uint32_t npsn;
+	uint32_t sent;	/* packets */
+	uint32_t msn;
+	uint32_t rkey;
+	uint64_t va;
+	uint32_t length;
+	uint64_t orig;
+};
+
+struct sr_ooo; /* reorder.c: packets that came ahead of a gap */
+
+struct sr_responder {
+	uint32_t psn;	    /* expected */
+	uint32_t msn;
+	uint32_t acked;	    /* packets taken since the last acknowledgement went out */
+	uint32_t echo_psn;  /* the request that arrived last */
+	bool ack_due;
+	bool sack_due;
+	bool nak_sent;	    /* silence until the expected packet arrives */
+	uint8_t nak_due;    /* syndrome to send instead of an ACK, behind the replies already queued; 0 none */
+	bool nak_fatal;	    /* then move the queue pair to ERR; meanwhile nothing is executed */
+	int nak_event;	    /* enum ibv_event_type to raise then, or -1 */
+	bool in_message;    /* between FIRST and LAST */
+	bool in_write;
+	bool uc_skip;	    /* UC: the rest of this message was given up */
+	uint32_t offset;    /* bytes of the message so far */
+	uint32_t rkey;	    /* WRITE in progress */
+	uint64_t va;
+	uint32_t length;
+	struct sr_res *res; /* ring of res_max */
+	uint32_t res_max, res_head;
+	struct sr_reply *replies; /* ring, room for every remembered request and as many replays */
+	uint32_t reply_mask, reply_head, reply_tail;
+	struct sr_ooo *ooo;
+};
+
+struct sr_wire_qp {
+	struct sr_qp *qp;
+	struct sr_path path;
+	bool ours;	      /* the peer is one of our devices */
+	bool rts;
+	bool dead;	      /* reset while it was being worked on; freed at the end of the round */
+	bool established;     /* the first packet was seen */
+	uint32_t mtu;
+	uint8_t mtu_shift;
+	uint64_t ack_since_ns; /* when the oldest deferred acknowledgement was owed */
+	struct sr_list tx_node;	   /* in wire.tx_work */
+	struct sr_list ack_node;   /* in wire.acks */
+	struct sr_list timer_node; /* in wire.timers; in wire.graveyard when dead */
+	struct sr_requester req;
+	struct sr_responder rsp;
+};
+
+/* ---- the process's wire -------------------------------------------------------------------------------------------- */
+
+struct sr_wire {
+	int fd;		/* receives, port 4791; -1 when the road is closed */
+	int tx_fd;	/* sends, from a port of its own so that flows of two processes never look alike */
+	int forward_fd; /* packets that another process received for us */
+	uint16_t tx_port;
+	unsigned slot;
+	bool gso_off;
+	uint64_t now_ns;
+	uint64_t timers_due_ns; /* no timer is due before; UINT64_MAX none */
+	struct sr_list tx_work; /* queue pairs with something to send now */
+	struct sr_list acks;	/* queue pairs that owe an acknowledgement */
+	struct sr_list timers;
+	struct sr_list graveyard;
+};
+
+extern struct sr_wire sr_wire;
+
+static inline uint32_t sr_wire_now_us(void) { return (uint32_t)(sr_wire.now_ns / 1000); }
+static inline bool sr_bit(const uint64_t *map, uint32_t i) { return map[i / 64 % SR_BITMAP_WORDS] >> (i % 64) & 1; }
+static inline void sr_bit_set(uint64_t *map, uint32_t i) { map[i / 64 % SR_BITMAP_WORDS] |= UINT64_C(1) << (i % 64); }
+static inline void sr_bit_clear(uint64_t *map, uint32_t i) { map[i / 64 % SR_BITMAP_WORDS] &= ~(UINT64_C(1) << (i % 64)); }
+/* The headers that all packets of a queue pair have in common. */
+static inline struct sr_pkt sr_wire_header(const struct sr_wire_qp *w, uint8_t opcode, uint32_t psn)
+{
+	return (struct sr_pkt){ .opcode = opcode, .migreq = true, .pkey = SR_DEFAULT_PKEY, .resv_fb = SR_BTH_MARK,
+				.qpn = w->qp->dest_qpn, .psn = psn & SR_PSN_MASK };
+}
+static inline void sr_wire_mark(struct sr_list *head, struct sr_list *node)
+{
+	if (sr_list_empty(node))
+		sr_list_add_tail(head, node);
+}
+
+/* port.c */
+int sr_port_open(unsigned slot);
+void sr_port_close(void);
+/* steer.c: `slot` of a packet that arrived here is not ours: passes it on. */
+int sr_steer_join(int fd, unsigned slot);
+void sr_steer_forward(unsigned slot, const struct sockaddr_in6 *from, const struct in6_addr *to, const uint8_t *packet, size_t len);
+int sr_steer_forward_socket(unsigned slot);
+size_t sr_steer_receive(uint8_t *buf, size_t size, struct sockaddr_in6 *from, struct in6_addr *to);
+
+/* path.c */
+void sr_path_init(struct sr_path *path, const struct sr_av *av, uint16_t src_port);
+
+/* tx.c: packets are gathered until sr_tx_flush(). The payload must stay until then. */
+void sr_tx_packet(const struct sr_path *path, const struct sr_pkt *p, const struct iovec *payload, int n);
+void sr_tx_flush(void);
+bool sr_tx_pending(void);
+
+/* rx.c: receives a batch and hands each packet to sr_demux(); returns the number of packets. */
+int sr_rx_batch(void);
+/* A packet's origin as far as the socket tells. */
+struct sr_rx_meta {
+	struct sockaddr_in6 from;
+	struct in6_addr to;
+	struct sr_icrc_path icrc;
+	uint16_t segment; /* index within a coalesced datagram */
+};
+
+/* demux.c */
+void sr_demux(const struct sr_rx_meta *meta, uint8_t *packet, size_t len, bool forwarded);
+
+/* requester.c: from WQEs to packets */
+void sr_req_init(struct sr_wire_qp *w);
+void sr_req_transmit(struct sr_wire_qp *w); /* lost packets, then new ones, as far as the windows allow */
+struct sr_swqe *sr_req_find(struct sr_wire_qp *w, uint32_t psn, uint32_t *index);
+/* The WQE at `index` will complete with an error once those before it are complete; nothing new is sent meanwhile. */
+void sr_req_fail(struct sr_wire_qp *w, uint32_t index, enum ibv_wc_status status);
+static inline uint32_t sr_req_packets(const struct sr_wire_qp *w, const struct sr_swqe *e)
+{
+	return e->length ? (e->length + w->mtu - 1) >> w->mtu_shift : 1;
+}
+
+/* requester_ack.c: from responses to completions */
+void sr_req_response(struct sr_wire_qp *w, const struct sr_pkt *p);
+void sr_req_ack_upto(struct sr_wire_qp *w, uint32_t psn); /* everything up to psn but READs and atomics */
+void sr_req_advance(struct sr_wire_qp *w);
+static inline uint32_t sr_req_inflight(const struct sr_requester *r)
+{
+	return ((r->psn - r->una) & SR_PSN_MASK) - r->done_count - r->lost_count;
+}
+
+/* requester_loss.c: what to send again */
+void sr_req_mark_done(struct sr_wire_qp *w, uint32_t psn);
+void sr_req_mark_lost(struct sr_wire_qp *w, uint32_t psn);
+void sr_req_lost_from(struct sr_wire_qp *w, uint32_t psn);
+void sr_req_detect_loss(struct sr_wire_qp *w);
+uint32_t sr_req_next_lost(const struct sr_wire_qp *w);
+const struct sr_read_out *sr_req_read_of(const struct sr_wire_qp *w, uint32_t psn);
+void sr_req_timeout(struct sr_wire_qp *w);
+void sr_req_probe(struct sr_wire_qp *w);
+
+/* responder.c, responder_reply.c */
+int sr_rsp_init(struct sr_wire_qp *w);
+void sr_rsp_free(struct sr_wire_qp *w);
+void sr_rsp_request(struct sr_wire_qp *w, const struct sr_pkt *p, const uint8_t *raw, size_t len);
+void sr_rsp_execute(struct sr_wire_qp *w, const struct sr_pkt *p);
+void sr_rsp_duplicate(struct sr_wire_qp *w, const struct sr_pkt *p);
+void sr_rsp_nak(struct sr_wire_qp *w, uint8_t syndrome, bool fatal, int event);
+bool sr_rsp_queue(struct sr_wire_qp *w, const struct sr_reply *reply);
+void sr_rsp_ack(struct sr_wire_qp *w); /* sends what is owed: an ACK or a SACK */
+void sr_rsp_owe_ack(struct sr_wire_qp *w);
+void sr_rsp_transmit(struct sr_wire_qp *w); /* READ data, atomic answers, then NAKs and ACKs that wait behind them */
+void sr_rsp_uc(struct sr_wire_qp *w, const struct sr_pkt *p);
+static inline bool sr_rsp_has_replies(const struct sr_wire_qp *w) { return w->rsp.reply_head != w->rsp.reply_tail; }
+
+/* timers.c */
+void sr_timers_update(struct sr_wire_qp *w);
+int sr_timers_run(void);
+uint64_t sr_rnr_timer_ns(uint8_t code);
+uint64_t sr_ack_timeout_ns(uint8_t code);
+
+/* reorder.c */
+bool sr_ooo_keep(struct sr_wire_qp *w, uint32_t psn, const uint8_t *raw, size_t len);
+void sr_ooo_drain(struct sr_wire_qp *w);
+void sr_ooo_free(struct sr_wire_qp *w);
+bool sr_ooo_any(const struct sr_wire_qp *w);
+/* Copies the bitmap of packets kept at [first, first + 64 * words) and returns the number of words that matter. */
+int sr_ooo_bitmap(const struct sr_wire_qp *w, uint64_t *bits, int words);
+
+/* sack.c */
+size_t sr_sack_build(uint8_t *out, uint32_t echo_psn, const uint64_t *bits, int words);
+bool sr_sack_parse(const uint8_t *payload, size_t len, uint32_t *echo_psn, uint64_t *bits, int max_words, int *words);
+void sr_sack_send(struct sr_wire_qp *w);
+void sr_sack_receive(struct sr_wire_qp *w, const struct sr_pkt *p);
+
+/* ud.c */
+void sr_ud_receive(const struct sr_rx_meta *meta, const struct sr_pkt *p, size_t len);
+
+/* fault.c */
+struct sr_fault_rates {
+	bool on;
+	uint32_t loss, dup, reorder, corrupt; /* of 2^32 */
+	uint64_t seed;
+};
+extern struct sr_fault_rates sr_fault;
+void sr_fault_init(const char *text);
+/* Hands the packet on zero, one or two times, now or later, whole or damaged. */
+void sr_fault_deliver(const struct sr_rx_meta *meta, uint8_t *packet, size_t len);
+void sr_fault_flush(void);
+
+#endif
