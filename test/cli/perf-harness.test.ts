@@ -20,7 +20,13 @@ test('probes are interleaved, and torn down when one fails', async () => {
   expect(order).toEqual(['a', 'b', 'a', 'b']);
   const failing = { name: 'c', unit: 's', sample: () => Promise.reject(new Error('no')) };
   let down = false;
-  const torn = { ...plan, probes: [failing], tearDown: async () => void (down = true) };
+  const torn = {
+    ...plan,
+    probes: [failing],
+    tearDown: async () => {
+      down = true;
+    },
+  };
   expect(sampleAll(torn)).rejects.toThrow('no');
   await Bun.sleep(0);
   expect(down).toBe(true);
