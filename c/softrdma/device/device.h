@@ -53,6 +53,9 @@ void sr_device_put(struct sr_device *d);
 void sr_device_attach(struct sr_device *d, struct sr_device_user *u);
 void sr_device_detach(struct sr_device *d, struct sr_device_user *u);
 
+/* gid.c: copies row `index`. 0; ENODATA for an empty row; EINVAL beyond the table. */
+int sr_gid_row(struct sr_device *d, uint32_t index, struct ibv_gid_entry *entry);
+
 /* guid.c: the 64-bit identifier of an interface, in network byte order. */
 uint64_t sr_guid_of(const struct sr_link_info *link, uint64_t netns);
 /* Inode number of the calling thread's network namespace; 0 when /proc tells nothing. */

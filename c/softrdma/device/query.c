@@ -30,41 +30,6 @@ int ibv_query_port(struct ibv_context *context, uint8_t port_num, struct _compat
 			     offsetof(struct ibv_port_attr, port_cap_flags2));
 }
 
-/* Copies row `index`. 0; ENODATA for an empty row; EINVAL beyond the table. */
-static int gid_row(struct sr_device *d, uint32_t index, struct ibv_gid_entry *e)
-{
-	if (index >= SR_LIMIT_GIDS)
-		return EINVAL;
-	*e = (struct ibv_gid_entry){ .gid_index = index, .port_num = 1, .gid_type = IBV_GID_TYPE_ROCE_V2 };
-	pthread_mutex_lock(&sr_device_lock);
-	bool valid = d->gids[index].valid;
-	e->gid = d->gids[index].gid;
-	e->ndev_ifindex = d->link.ifindex;
-	pthread_mutex_unlock(&sr_device_lock);
-	return valid ? 0 : ENODATA;
-}
-
-int sr_device_ifindex(struct ibv_device *dev)
-{
-	return (int)sr_dev(dev)->link.ifindex; /* never changes */
-}
-
-int sr_device_gid(struct ibv_device *dev, int index, union ibv_gid *gid)
-{
-	struct ibv_gid_entry e;
-	int rc = index < 0 ? EINVAL : gid_row(sr_dev(dev), (uint32_t)index, &e);
-	if (!rc)
-		*gid = e.gid;
-	return rc;
-}
-
-int sr_device_active_mtu(struct ibv_device *dev)
-{
-	struct ibv_port_attr attr;
-	sr_port_attr(sr_dev(dev), &attr);
-	return attr.active_mtu;
-}
-
 /* One row of the GID table. 0 or an errno: ENODATA for an empty row. entry_size is the caller's idea of the struct. */
 int _ibv_query_gid_ex(struct ibv_context *context, uint32_t port_num, uint32_t gid_index, struct ibv_gid_entry *entry,
 		      uint32_t flags, size_t entry_size)
@@ -75,7 +40,7 @@ int _ibv_query_gid_ex(struct ibv_context *context, uint32_t port_num, uint32_t g
 	if (flags)
 		return EOPNOTSUPP;
 	sr_device_freshen();
-	int rc = gid_row(sr_dev(context->device), gid_index, &e);
+	int rc = sr_gid_row(sr_dev(context->device), gid_index, &e);
 	if (rc)
 		return rc;
 	memset(entry, 0, entry_size);
@@ -95,7 +60,7 @@ ssize_t _ibv_query_gid_table(struct ibv_context *context, struct ibv_gid_entry *
 		return -EOPNOTSUPP;
 	sr_device_freshen();
 	for (uint32_t i = 0; i < SR_LIMIT_GIDS; i++) {
-		if (gid_row(sr_dev(context->device), i, &e))
+		if (sr_gid_row(sr_dev(context->device), i, &e))
 			continue;
 		if (n == max_entries)
 			return -EINVAL;
