@@ -1,4 +1,4 @@
-/* counters.c - the counters for whoever asks, by the list in counters.h. Exported beside the verbs (version node RDMAKIT_1.0). */
+/* counters.c - the counters for whoever asks, by the list in counters.h. Exported beside the verbs (version node RDMAKIT_1). */
 #include "../core.h"
 
 /* Number of counters of this process's embedded device. */

@@ -99,6 +99,17 @@ out:
 	return err;
 }
 
+/* A process that ends without closing the device still acknowledges what it received. */
+__attribute__((destructor)) static void at_exit(void)
+{
+	if (!sr.started)
+		return;
+	sr_lock();
+	sr_shm_flush_acks();
+	sr_wire_flush_acks();
+	sr_unlock();
+}
+
 struct sr_qp *sr_qp_find(uint32_t qpn)
 {
 	struct sr_qp *qp = sr.qps ? sr.qps[sr_qpn_index(qpn)] : NULL;

@@ -6,23 +6,9 @@
 #define MESSAGES_PER_ROUND 64
 #define PUBLISH_LINES (SR_RING_LINES / 8)
 
-static void send_ack(struct sr_link *l, struct sr_qp *qp)
-{
-	struct sr_msg *m = sr_link_reserve(l, sizeof *m);
-	if (!m)
-		return; /* still owed */
-	sr_shm_header(qp, m);
-	m->number = 0;
-	m->length = 0;
-	m->imm = 0;
-	m->total = 0;
-	sr_link_commit(l, m, sizeof *m, SR_MSG_ACK, SR_MSGF_FIRST | SR_MSGF_LAST | sr_shm_piggyback(qp, m));
-	SR_COUNT(shm_messages_sent);
-}
-
 static void flush_acks(struct sr_link *l)
 {
-	sr_list_for(n, tmp, &l->acks) send_ack(l, sr_list_entry(n, struct sr_qp, shm.ack_node));
+	sr_list_for(n, tmp, &l->acks) sr_shm_send_ack(sr_list_entry(n, struct sr_qp, shm.ack_node));
 	sr_link_ring_bell(l);
 }
 

@@ -387,6 +387,8 @@ void sr_shm_qp_rtr(struct sr_qp *qp, struct sr_link *link)
 
 void sr_shm_qp_reset(struct sr_qp *qp)
 {
+	if (!sr_list_empty(&qp->shm.ack_node)) /* what was executed is acknowledged, even when this is the end */
+		sr_shm_send_ack(qp);
 	sr_list_del(&qp->shm.ack_node);
 	sr_list_del(&qp->shm.blocked_node);
 	sr_list_del(&qp->shm.timer_node);

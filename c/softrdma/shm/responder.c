@@ -27,6 +27,20 @@ void sr_shm_owe_ack(struct sr_qp *qp)
 		sr_list_add_tail(&qp->link->acks, &qp->shm.ack_node);
 }
 
+void sr_shm_send_ack(struct sr_qp *qp)
+{
+	struct sr_msg *m = sr_link_reserve(qp->link, sizeof *m);
+	if (!m)
+		return;
+	sr_shm_header(qp, m);
+	m->number = 0;
+	m->length = 0;
+	m->imm = 0;
+	m->total = 0;
+	sr_link_commit(qp->link, m, sizeof *m, SR_MSG_ACK, SR_MSGF_FIRST | SR_MSGF_LAST | sr_shm_piggyback(qp, m));
+	SR_COUNT(shm_messages_sent);
+}
+
 void sr_shm_send_nak(struct sr_link *l, uint32_t src_qpn, uint32_t dst_qpn, uint32_t number, enum sr_nak code, uint32_t rnr_timer)
 {
 	struct sr_msg *m = sr_link_reserve(l, sizeof *m);

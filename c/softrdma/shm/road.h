@@ -16,6 +16,7 @@ void sr_shm_send_nak(struct sr_link *l, uint32_t src_qpn, uint32_t dst_qpn, uint
 bool sr_shm_continue_replies(struct sr_qp *qp);
 void sr_shm_forget_replies(struct sr_qp *qp);
 void sr_shm_owe_ack(struct sr_qp *qp);
+void sr_shm_send_ack(struct sr_qp *qp); /* stays owed when the ring is full */
 /* The flag and value to put on any message of this queue pair; the debt is paid with it. */
 static inline uint32_t sr_shm_piggyback(struct sr_qp *qp, struct sr_msg *m)
 {
