@@ -20,7 +20,7 @@ const NOT_UNITS = new Set(['smoke', 'integration', 'perf', 'data']);
 const unitFolders = readdirSync('test')
   .filter((name) => !NOT_UNITS.has(name) && statSync(`test/${name}`).isDirectory())
   .map((name) => `./test/${name}/`);
-const manPages = existsSync('man') ? readdirSync('man').map((name) => `man/${name}`) : [];
+const manPages = existsSync('man') ? readdirSync('man') : [];
 
 function smoke(runtime) {
   return {
@@ -35,7 +35,8 @@ const steps = [
   { name: 'types', run: ['node_modules/.bin/tsc', '--noEmit'], limit_s: 120 },
   { name: 'lint', run: ['node_modules/.bin/biome', 'ci', '--error-on-warnings', '.'], limit_s: 60 },
   { name: 'generated', run: [bun, 'scripts/gen.ts', '--check'], limit_s: 60 },
-  { name: 'man', run: ['mandoc', '-T', 'lint', '-W', 'style', ...manPages], limit_s: 60 },
+  // From inside the folder, where mandoc finds the pages that others refer to.
+  { name: 'man', run: ['mandoc', '-T', 'lint', '-W', 'style', ...manPages], cwd: 'man', limit_s: 60 },
   { name: 'dist', run: [node, 'scripts/build.mjs'], limit_s: 60 },
   { name: 'unit', run: [bun, 'test', ...unitFolders], limit_s: 300 },
   smoke('bun'),
@@ -57,6 +58,7 @@ function runStep(step) {
   return new Promise((resolve) => {
     const [program, ...args] = step.run;
     const child = spawn(program, args, {
+      cwd: step.cwd,
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...step.env },

@@ -15,6 +15,12 @@ export const COMMON_EXITS: readonly (readonly [number, string])[] = [
   [130, 'stopped by Ctrl-C, after printing what was measured so far'],
 ];
 
+/** What an exit code means for a command: its own words where it has some, else the common ones. */
+export function exitTexts(spec: CommandSpec, code: number, common: string): string[] {
+  const own = (spec.exits ?? []).filter((exit) => exit.code === code).map((exit) => exit.when);
+  return own.length > 0 ? own : [common];
+}
+
 /** Environment variables common to all commands, for help and man pages. */
 export const COMMON_ENVIRONMENT: readonly (readonly [string, string])[] = [
   ['RDMAKIT_LIB_DIR', 'folder with the native libraries, instead of the ones in the package'],
@@ -141,12 +147,12 @@ function helpOfCommand(spec: CommandSpec, fullName: string, columns: number, pai
   lines.push(paint.bold('examples:'));
   for (const example of spec.examples) lines.push(`  ${example.command}`, `      ${example.does}`);
   lines.push('');
-  section('exit codes', [
-    ...(spec.exits ?? []).map((exit) => [String(exit.code), exit.when] as const),
-    ...COMMON_EXITS.filter(([code]) => !spec.exits?.some((exit) => exit.code === code)).map(
-      ([code, when]) => [String(code), when] as const,
+  section(
+    'exit codes',
+    COMMON_EXITS.flatMap(([code, common]) =>
+      exitTexts(spec, code, common).map((when) => [`${code}`, when] as const),
     ),
-  ]);
+  );
   lines.pop();
   return lines;
 }

@@ -39,6 +39,8 @@ export interface Option<T> extends ValueDoc {
   /** Text to value; throws UnitError with the reason. Never called for flags. */
   parse(text: string): unknown;
   completes: Completes;
+  /** The value is a comma-separated list of the words in `completes`. */
+  commaList?: true;
   /** Only for the type system: the type the command's run() sees. */
   readonly typed?: T;
 }
@@ -98,7 +100,7 @@ export function choices<const C extends readonly string[], const D extends Value
     }
     return [...new Set(words)] as C[number][];
   };
-  return valued(parse, doc, 'LIST', known);
+  return { ...valued(parse, doc, 'LIST', known), commaList: true };
 }
 
 /** A whole number, by default not negative. */

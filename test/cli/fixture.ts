@@ -26,6 +26,7 @@ export const echo = defineCommand({
     size: option.size({ short: 's', doc: 'message size', default: '64' }),
     interval: option.seconds({ short: 'i', doc: "time between messages, ping's way" }),
     mode: option.choice(['send', 'read'], { doc: 'operation' }),
+    kinds: option.choices(['rc', 'uc', 'ud'], { doc: 'transports' }),
     tag: option.text({ short: 't', doc: 'a label', many: true, completes: 'file' }),
     address: option.text({ doc: 'an address' }),
     p99Limit: option.duration({ doc: 'a name cac would not rename' }),

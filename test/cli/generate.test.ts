@@ -59,6 +59,8 @@ const cases: [string, string[]][] = [
   ['rdmakit echo --mode ', ['read', 'send']],
   ['rdmakit echo --mode r', ['read']],
   ['rdmakit echo --size ', []],
+  ['rdmakit echo --kinds u', ['uc', 'ud']],
+  ['rdmakit echo --kinds rc,ud', ['rc,ud']],
   ['rdmakit group s', ['second']],
   ['rdmakit group first --j', ['--json']],
   ['rdmakit run-child --c', ['--count']],

@@ -11,7 +11,11 @@ function valueAction(option: OptionModel): string {
   if (completes === 'interface')
     return 'COMPREPLY=($(compgen -W "$(ls /sys/class/net 2>/dev/null)" -- "$cur"))';
   if (completes === 'nothing') return 'COMPREPLY=()';
-  return `COMPREPLY=($(compgen -W ${quote(completes.join(' '))} -- "$cur"))`;
+  const words = quote(completes.join(' '));
+  if (option.commaList) {
+    return `COMPREPLY=($(compgen -P "\${cur%"\${cur##*,}"}" -W ${words} -- "\${cur##*,}"))`;
+  }
+  return `COMPREPLY=($(compgen -W ${words} -- "$cur"))`;
 }
 
 function leafCase({ path, spec, options }: LeafModel): string[] {

@@ -16,6 +16,8 @@ function leafLines({ path, spec, options }: LeafModel): string[] {
     else if (option.completes === 'host') words.push("-f -a '(__fish_print_hostnames)'");
     else if (option.completes === 'interface') words.push("-f -a '(__fish_print_interfaces)'");
     else if (option.completes === 'nothing') words.push('-f');
+    else if (option.commaList)
+      words.push('-f', '-a', quote(`(__fish_append , ${option.completes.join(' ')})`));
     else words.push('-f', '-a', quote(option.completes.join(' ')));
     return words.join(' ');
   });

@@ -1,19 +1,19 @@
 /** Man pages in mdoc(7): rdmakit.1 and one page a command, subcommands as subsections. */
 
 import { isGroup } from '../command.ts';
-import { COMMON_ENVIRONMENT, COMMON_EXITS, optionText, wrap } from '../help.ts';
+import { COMMON_ENVIRONMENT, COMMON_EXITS, exitTexts, optionText, wrap } from '../help.ts';
 import { kebab, type Option, optionsOf } from '../options.ts';
 import type { LeafModel, TopModel } from './model.ts';
 
 /** Date of the pages; moved by hand when their text changes much, so that generated files do not change by themselves. */
 const MAN_DATE = 'November 21, 2026';
 
-/** Text as roff reads it: backslashes and leading dots are not ours to interpret, `-` stays an ASCII hyphen. */
+/** Text as roff reads it: backslashes are not ours to interpret, `-` stays an ASCII hyphen, `code` gets real quotes. */
 function escapeText(text: string): string {
   return text
     .replaceAll('\\', '\\e')
     .replaceAll('-', '\\-')
-    .replace(/^([.'])/gm, '\\&$1');
+    .replace(/`([^`]*)`/g, '\\(oq$1\\(cq');
 }
 
 /** A word as a macro argument: quoted when it holds blanks or could be read as a macro or delimiter. */
@@ -21,15 +21,15 @@ function macroArgument(text: string): string {
   return `"${escapeText(text).replaceAll('"', '\\(dq')}"`;
 }
 
-/** Input lines longer than 80 bytes are bad style; escapes make them longer than the text. */
-const TEXT_COLUMNS = 70;
+/** Input lines longer than 80 bytes are bad style. */
+const INPUT_COLUMNS = 79;
 
-/** A new sentence on a new line, as mdoc wants it; escaped after wrapping, so that no line begins with a macro. */
+/** A new sentence on a new line, as mdoc wants it; none may look like a macro. */
 function sentences(paragraph: string): string[] {
   return paragraph
     .split(/(?<=[.!?])\s+(?=[A-Z])/)
-    .flatMap((sentence) => wrap(sentence, TEXT_COLUMNS))
-    .map(escapeText);
+    .flatMap((sentence) => wrap(escapeText(sentence), INPUT_COLUMNS))
+    .map((line) => line.replace(/^[.']/, '\\&$&'));
 }
 
 function paragraphs(texts: readonly string[]): string[] {
@@ -93,11 +93,11 @@ function optionList(leaf: LeafModel): string[] {
 }
 
 function exitStatus(leaves: readonly LeafModel[]): string[] {
-  const special = leaves.flatMap((leaf) => leaf.spec.exits ?? []);
   const lines = ['.Sh EXIT STATUS', '.Bl -tag -width Ds'];
-  for (const [code, when] of COMMON_EXITS) {
-    const here = special.filter((exit) => exit.code === code).flatMap((exit) => asSentence(exit.when));
-    lines.push(`.It ${code}`, ...(here.length > 0 ? here : asSentence(when)));
+  for (const [code, common] of COMMON_EXITS) {
+    const texts = leaves.flatMap((leaf) => exitTexts(leaf.spec, code, common));
+    const unique = [...new Set(texts.length > 0 ? texts : [common])];
+    lines.push(`.It ${code}`, ...unique.flatMap(asSentence));
   }
   return [...lines, '.El'];
 }

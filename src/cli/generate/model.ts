@@ -14,6 +14,7 @@ export interface OptionModel {
   placeholder: string;
   doc: string;
   completes: Completes;
+  commaList: boolean;
 }
 
 export interface LeafModel {
@@ -40,6 +41,7 @@ function optionModel(key: string, option: Option<unknown>): OptionModel {
     placeholder: option.value ?? '',
     doc: option.doc,
     completes: option.completes,
+    commaList: option.commaList === true,
   };
 }
 

@@ -5,12 +5,13 @@ import type { LeafModel, OptionModel, TopModel } from './model.ts';
 /** Inside single quotes, inside the brackets and colons of an _arguments spec. */
 const escapeDoc = (text: string): string => text.replaceAll("'", "'\\''").replace(/[[\]:]/g, '\\$&');
 
-function action({ completes, placeholder }: OptionModel): string {
+function action({ completes, placeholder, commaList }: OptionModel): string {
   const message = escapeDoc(placeholder);
   if (completes === 'file') return `:${message}:_files`;
   if (completes === 'host') return `:${message}:_hosts`;
   if (completes === 'interface') return `:${message}:_net_interfaces`;
   if (completes === 'nothing') return `:${message}: `;
+  if (commaList) return `:${message}:_values -s , ${message} ${completes.join(' ')}`;
   return `:${message}:(${completes.join(' ')})`;
 }
 
