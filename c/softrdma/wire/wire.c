@@ -67,6 +67,9 @@ void sr_wire_qp_reset(struct sr_qp *qp)
 	struct sr_wire_qp *w = qp->wire;
 	if (!w)
 		return;
+	/* What was received is received: an application that leaves at once must not cost its peer a timeout. */
+	if (!w->dead && w->rsp.ack_due && !w->rsp.nak_fatal)
+		sr_rsp_ack(w);
 	sr_tx_flush(); /* it may refer to memory that the application gets back now */
 	qp->wire = NULL;
 	w->dead = true;
