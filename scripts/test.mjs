@@ -33,8 +33,13 @@ function smoke(runtime) {
 
 const steps = [
   { name: 'types', run: ['node_modules/.bin/tsc', '--noEmit'], limit_s: 120 },
-  { name: 'lint', run: ['node_modules/.bin/biome', 'ci', '--error-on-warnings', '.'], limit_s: 60 },
+  {
+    name: 'lint',
+    run: ['node_modules/.bin/biome', 'ci', '--colors=off', '--error-on-warnings', '.'],
+    limit_s: 60,
+  },
   { name: 'generated', run: [bun, 'scripts/gen.ts', '--check'], limit_s: 60 },
+  { name: 'structs', run: [bun, 'ffi/gen/gen-structs.ts', '--check'], limit_s: 60 },
   // From inside the folder, where mandoc finds the pages that others refer to.
   { name: 'man', run: ['mandoc', '-T', 'lint', '-W', 'style', ...manPages], cwd: 'man', limit_s: 60 },
   { name: 'dist', run: [node, 'scripts/build.mjs'], limit_s: 60 },
