@@ -83,7 +83,9 @@ export function diagnose(incident: Incident, evidence: Evidence = new Evidence()
       (when === undefined || when(evidence, incident)),
   );
   const details = incident.details ?? [];
-  const what = `cannot ${incident.attempt ?? incident.call}: ${incident.code}`;
+  // Names of the system say more to whoever knows them; our own codes are for programs.
+  const named = /^[A-Z]/.test(incident.code) ? `: ${incident.code}` : '';
+  const what = `cannot ${incident.attempt ?? incident.call}${named}`;
   if (rule === undefined) {
     return {
       what,

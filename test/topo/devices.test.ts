@@ -72,10 +72,23 @@ describe('taking stock', () => {
   });
 
   test('gives a report that fits its schema', () => {
-    expect(v.is(DevicesReport, takeStock())).toBe(true);
+    expect(v.is(DevicesReport, takeStock({ provider: 'soft' }))).toBe(true);
+  });
+
+  test('finds the embedded device of every interface with an address, loopback included', () => {
+    const report = takeStock({ provider: 'soft' });
+    const loopback = report.devices.find(({ ports }) =>
+      ports[0]?.gids.some(({ address }) => address === '127.0.0.1'),
+    );
+    expect(loopback?.problem).toBeNull();
+    expect(loopback?.ports[0]?.state).toBe('ACTIVE');
+    expect(loopback?.limits?.max_qp).toBeGreaterThan(0);
+    expect(report.devices.map(({ name }) => name)).toContain(report.default_device ?? '');
   });
 
   test('refuses a device that does not exist and names those that do', () => {
-    expect(() => takeStock({ device: 'no_such_device' })).toThrow('cannot open device no_such_device');
+    expect(() => takeStock({ provider: 'soft', device: 'no_such_device' })).toThrow(
+      'cannot open device no_such_device',
+    );
   });
 });
