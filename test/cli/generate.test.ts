@@ -80,6 +80,8 @@ describe('bash', () => {
     expect(inBash(['rdmakit', 'run-child', '--', 'mkdi'])).toContain('mkdir');
     expect(inBash(['rdmakit', 'run-child', 'cat', 'rdmakit.f'])).toEqual(['rdmakit.fish']);
     expect(inBash(['rdmakit', 'run-child', 'cat', '--c'])).toEqual([]);
+    expect(inBash(['rdmakit', 'run-child', '-c', '1', '--v'])).toEqual(['--verbose']);
+    expect(inBash(['rdmakit', 'run-child', '-c', ''])).toEqual([]);
   });
 });
 
