@@ -73,7 +73,9 @@ static void active_means_up_and_running(void **state)
 	assert_false(sr_link_active(&l));
 	l.flags = IFF_RUNNING;
 	assert_false(sr_link_active(&l));
-	l.flags = IFF_UP | IFF_RUNNING;
+	l.flags = IFF_UP | IFF_RUNNING; /* no carrier any more, and the operational state lags behind */
+	assert_false(sr_link_active(&l));
+	l.flags = IFF_UP | IFF_RUNNING | SR_IFF_LOWER_UP;
 	assert_true(sr_link_active(&l));
 }
 

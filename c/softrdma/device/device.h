@@ -66,7 +66,8 @@ enum ibv_mtu sr_mtu_of(uint32_t netdev_mtu_bytes);
 bool sr_link_active(const struct sr_link_info *link);
 /* Speed by ethtool in Mbit/s, 0 when the driver does not say. */
 uint32_t sr_speed_read_mbps(const char *ifname);
-/* Lanes and speed of a lane that come closest to (and not above, where possible) a speed. */
+/* Codes of the lanes and of a lane's speed for the highest link speed that is not above mbps (the lowest there is, if all are);
+ * and back, 0 for codes never given. */
 void sr_speed_encode(uint32_t mbps, uint8_t *width, uint8_t *speed);
 uint32_t sr_speed_decode_mbps(uint8_t width, uint8_t speed);
 /* Fills the port attributes of the device as they are now, violation counters (which the engine has) excepted. */

@@ -8,6 +8,9 @@
 #include <stdint.h>
 #include <net/if.h>
 
+/* <linux/if.h> has it and cannot be included beside <net/if.h>. */
+#define SR_IFF_LOWER_UP 0x10000u
+
 /* One network interface of this network namespace. */
 struct sr_link_info {
 	uint32_t ifindex;

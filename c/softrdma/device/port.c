@@ -33,7 +33,9 @@ enum ibv_mtu sr_mtu_of(uint32_t netdev_mtu_bytes)
 
 bool sr_link_active(const struct sr_link_info *link)
 {
-	return (link->flags & IFF_UP) && (link->flags & IFF_RUNNING);
+	/* RUNNING follows the operational state, which the kernel updates with a delay; LOWER_UP is the carrier itself. */
+	const uint32_t all = IFF_UP | IFF_RUNNING | SR_IFF_LOWER_UP;
+	return (link->flags & all) == all;
 }
 
 uint32_t sr_speed_read_mbps(const char *ifname)
@@ -66,43 +68,33 @@ uint32_t sr_speed_read_mbps(const char *ifname)
 	return speed;
 }
 
-/* The codes of PortInfo: lanes, and nominal speed of a lane. */
+/* Link speeds and the codes of PortInfo for them, as adapters of that speed report themselves. Ascending. */
 static const struct {
-	uint8_t code;
-	uint8_t lanes;
-} widths[] = { { 1, 1 }, { 16, 2 }, { 2, 4 }, { 4, 8 } };
-static const struct {
-	uint8_t code;
 	uint32_t mbps;
-} speeds[] = { { 1, 2500 }, { 2, 5000 }, { 8, 10000 }, { 16, 14000 }, { 32, 25000 }, { 64, 50000 }, { 128, 100000 } };
-#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+	uint8_t width; /* 1: 1X, 2: 4X, 4: 8X */
+	uint8_t speed; /* of a lane: 1 SDR, 2 DDR, 8 FDR10, 16 FDR, 32 EDR, 64 HDR, 128 NDR */
+} speeds[] = {
+	{ 2500, 1, 1 },	  { 5000, 1, 2 },    { 10000, 1, 8 },	{ 14000, 1, 16 },  { 20000, 2, 2 },   { 25000, 1, 32 },
+	{ 40000, 2, 8 },  { 50000, 1, 64 },  { 56000, 2, 16 },	{ 100000, 2, 32 }, { 200000, 2, 64 }, { 400000, 2, 128 },
+	{ 800000, 4, 128 },
+};
+#define SPEEDS (sizeof(speeds) / sizeof(speeds[0]))
 
 uint32_t sr_speed_decode_mbps(uint8_t width, uint8_t speed)
 {
-	uint32_t lanes = 0, mbps = 0;
-	for (unsigned i = 0; i < COUNT(widths); i++)
-		if (widths[i].code == width)
-			lanes = widths[i].lanes;
-	for (unsigned i = 0; i < COUNT(speeds); i++)
-		if (speeds[i].code == speed)
-			mbps = speeds[i].mbps;
-	return lanes * mbps;
+	for (unsigned i = 0; i < SPEEDS; i++)
+		if (speeds[i].width == width && speeds[i].speed == speed)
+			return speeds[i].mbps;
+	return 0;
 }
 
 void sr_speed_encode(uint32_t mbps, uint8_t *width, uint8_t *speed)
 {
-	uint32_t best = 0;
-	*width = 1;
-	*speed = 1; /* 2.5 Gbit/s: nothing slower has a code */
-	for (unsigned w = 0; w < COUNT(widths); w++)
-		for (unsigned s = 0; s < COUNT(speeds); s++) {
-			uint32_t rate = widths[w].lanes * speeds[s].mbps;
-			if (rate <= mbps && rate > best) {
-				best = rate;
-				*width = widths[w].code;
-				*speed = speeds[s].code;
-			}
-		}
+	unsigned at = 0; /* nothing slower than the first has a code */
+	while (at + 1 < SPEEDS && speeds[at + 1].mbps <= mbps)
+		at++;
+	*width = speeds[at].width;
+	*speed = speeds[at].speed;
 }
 
 void sr_port_attr(struct sr_device *d, struct ibv_port_attr *attr)
