@@ -68,6 +68,7 @@ export function bashCompletion(tops: readonly TopModel[]): string {
     '  if ((at < COMP_CWORD)); then COMPREPLY=($(compgen -f -- "${COMP_WORDS[COMP_CWORD]}"))',
     '  elif ((at == COMP_CWORD)) && [[ "$word" == -- ]]; then COMPREPLY=($(compgen -c -- "${COMP_WORDS[COMP_CWORD]}"))',
     '  else return 1; fi',
+    '  return 0 # compgen fails when it finds nothing',
     '}',
     '',
     '_rdmakit() {',
