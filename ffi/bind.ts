@@ -18,11 +18,14 @@ export type ResultType = 'void' | 'i32' | 'u32' | 'i64' | 'u64' | 'ptr' | 'str';
 /** A declaration: result, then arguments. */
 export type Signature = readonly [ResultType, readonly ArgumentType[]];
 
+/** Memory of JavaScript that C may read and write during the call. A DataView is none: on Deno it is refused. */
+export type NativeBuffer = Uint8Array | Uint16Array | Int32Array | Uint32Array | BigUint64Array;
+
 interface ArgumentValues {
   ptr: bigint;
   'ptr?': bigint | null;
-  buf: ArrayBufferView;
-  'buf?': ArrayBufferView | null;
+  buf: NativeBuffer;
+  'buf?': NativeBuffer | null;
   i32: number;
   u8: number;
   u16: number;
@@ -106,7 +109,7 @@ export function checkArgument(where: string, type: ArgumentType, value: unknown)
     if (typeof value === 'bigint' && value >= 0n && value <= MAX_U64) return;
   } else if (type === 'str') {
     if (typeof value === 'string' && !value.includes('\0')) return;
-  } else if (ArrayBuffer.isView(value) && value.byteLength > 0) {
+  } else if (ArrayBuffer.isView(value) && !(value instanceof DataView) && value.byteLength > 0) {
     return;
   }
   const shown = typeof value === 'object' ? String(value) : `${typeof value} ${String(value)}`;

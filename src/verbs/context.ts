@@ -268,9 +268,10 @@ export class Context extends Resource {
   }): Promise<AsyncEvent | undefined> {
     const timeoutMs = requireInteger('the timeout', options.timeoutMs, 0, 2 ** 31 - 1);
     const end = performance.now() + timeoutMs;
-    const pollfd = new DataView(new ArrayBuffer(8));
-    pollfd.setInt32(0, readNative('ibv_context', this.handle, 'async_fd'), true);
-    pollfd.setInt16(4, POLLIN, true);
+    // struct pollfd: the descriptor, then events and revents of 16 bits each.
+    const pollfd = new Int32Array(new ArrayBuffer(8));
+    pollfd[0] = readNative('ibv_context', this.handle, 'async_fd');
+    pollfd[1] = POLLIN;
     for (;;) {
       const left = Math.max(0, Math.ceil(end - performance.now()));
       const { result } = await libc.poll.later(pollfd, 1n, Math.min(left, WAIT_SLICE_MS));
