@@ -76,9 +76,12 @@ export class Io {
     if (this.human) this.#write(`${text}\n`);
   }
 
-  /** A table for people on stdout; silent with --json and --ndjson. */
+  /** A table for people on stdout, a block of lines a row on a terminal too narrow for it; silent with --json and --ndjson. */
   table(spec: TableSpec): void {
-    if (this.human) this.#write(renderTable(spec, (head) => this.paint.bold(head)));
+    if (!this.human) return;
+    // A pipe or file has no width: there a table stays a table.
+    const columns = this.#out.isTTY ? this.columns : Number.POSITIVE_INFINITY;
+    this.#write(renderTable(spec, (head) => this.paint.bold(head), columns));
   }
 
   /** Text as it is on stdout in every format, for output that is data already (help asked for, a script). */

@@ -131,17 +131,32 @@ describe('terminal', () => {
   });
 });
 
-test('a table has no borders and no trailing blanks', () => {
-  const table = renderTable(
-    {
-      head: ['a', 'bb'],
-      rows: [
-        ['1', ''],
-        ['22', '3'],
-      ],
-      align: ['right', 'left'],
-    },
-    (t) => t,
-  );
-  expect(table).toBe(' a  bb\n 1\n22  3\n');
+describe('tables', () => {
+  const spec = {
+    head: ['a', 'bb'],
+    rows: [
+      ['1', ''],
+      ['22', '3'],
+    ],
+    align: ['right', 'left'] as ('left' | 'right')[],
+  };
+
+  test('have no borders and no trailing blanks', () => {
+    expect(renderTable(spec, (text) => text, 80)).toBe(' a  bb\n 1\n22  3\n');
+  });
+
+  test('become blocks when the terminal is too narrow', () => {
+    expect(renderTable(spec, (text) => text, 5)).toBe('a   1\n\na   22\nbb  3\n');
+    expect(renderTable(spec, (text) => text, 6)).toBe(' a  bb\n 1\n22  3\n');
+  });
+
+  test('are measured without their colours', () => {
+    expect(renderTable(spec, (text) => `\x1b[1m${text}\x1b[22m`, 6)).toContain('22  3');
+  });
+
+  test('stay tables in a pipe', async () => {
+    const words = ['echo', 'x'.repeat(50)];
+    expect((await run(words, {}, new Capture(false, 40))).out).toContain(`  64  ${words[1]}\n`);
+    expect((await run(words, { NO_COLOR: '1' }, new Capture(true, 40))).out).toContain(`word  ${words[1]}\n`);
+  });
 });

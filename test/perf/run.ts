@@ -30,7 +30,11 @@ for (const file of files) {
     });
     const align: ('left' | 'right')[] = ['left', 'right', 'right', 'right', 'left'];
     process.stdout.write(
-      renderTable({ head: ['probe', 'median', 'min', 'max', 'unit'], rows, align }, plain),
+      renderTable(
+        { head: ['probe', 'median', 'min', 'max', 'unit'], rows, align },
+        plain,
+        Number.POSITIVE_INFINITY,
+      ),
     );
     for (const { target, measured, ok } of judge(plan.targets, samples)) {
       if (ok) met += 1;
