@@ -137,6 +137,13 @@ export class Struct<N extends StructName> {
     this.#view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
   }
 
+  /** A live window on a struct that C owns; it must not be used after C frees the struct. */
+  static at<N extends StructName>(name: N, address: bigint): Struct<N> {
+    if (typeof address !== 'bigint' || address <= 0n)
+      throw new TypeError(`no struct ${name} at ${String(address)}`);
+    return new Struct(name, new Uint8Array(koffi.view(address, LAYOUTS[name].size)));
+  }
+
   /** Writes a number; throws when it does not fit the field. Returns this for chaining. */
   set(path: FieldPath<N>, value: number | bigint): this {
     const { offset, type, count } = findField(this.name, path);

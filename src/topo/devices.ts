@@ -8,7 +8,6 @@
  */
 
 import * as v from 'valibot';
-import { loadVerbs } from '../../ffi/load.ts';
 import { RdmakitError } from '../errors.ts';
 import {
   type Context,
@@ -17,6 +16,7 @@ import {
   type GidEntry,
   listDevices,
   openDevice,
+  openLibrary,
   type PortAttributes,
   type ProviderChoice,
   parseGid,
@@ -114,7 +114,7 @@ export interface DevicesOptions {
 export function takeStock(options: DevicesOptions = {}): DevicesReport {
   // A bad address is the caller's mistake, not a problem of the devices.
   if (options.peer !== undefined) parseGid(options.peer);
-  const { provider, reason } = loadVerbs(options);
+  const { provider, reason } = openLibrary(options);
   const all = listDevices();
   const wanted = options.device;
   if (wanted !== undefined && !all.some(({ name }) => name === wanted))

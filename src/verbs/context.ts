@@ -13,6 +13,7 @@ import { readNative, readPointer, Struct, sizeOf } from '../../ffi/struct.ts';
 import { ENUMS } from '../../ffi/structs.generated.ts';
 import { requireInteger } from './check.ts';
 import { CompletionChannel, CompletionQueue } from './completion.ts';
+import { type Counters, readCounters } from './counters.ts';
 import { deviceAttributes, guidText, portAttributes } from './device-attributes.ts';
 import { callFailure, failure } from './doctor.ts';
 import { chooseGid, formatGid, type GidWishes, gidAddress, gidScope } from './gid.ts';
@@ -106,6 +107,15 @@ function swapBytes(value: bigint): bigint {
   const view = new DataView(new ArrayBuffer(8));
   view.setBigUint64(0, value, true);
   return view.getBigUint64(0, false);
+}
+
+/** Opens the verbs library, or names the one that is open: which provider, and why it. */
+export function openLibrary(options: LoadOptions = {}): {
+  readonly provider: Provider;
+  readonly reason: string;
+} {
+  const { provider, reason } = loadVerbs(options);
+  return { provider, reason };
 }
 
 /** The devices of the chosen verbs library; an empty list when it has none. */
@@ -247,6 +257,11 @@ export class Context extends Resource {
   /** The GID to send from, and why. */
   chooseGid(port = 1, wishes: GidWishes = {}): ChosenGid {
     return chooseGid(this.gids(port), wishes);
+  }
+
+  /** What the device has counted on a port so far. */
+  counters(port = 1): Counters {
+    return readCounters(this, port);
   }
 
   allocPd(): ProtectionDomain {

@@ -10,7 +10,15 @@ export {
   connectQueuePair,
   localEndpoint,
 } from './connect.ts';
-export { type AsyncEvent, Context, listDevices, type OpenOptions, openDevice } from './context.ts';
+export {
+  type AsyncEvent,
+  Context,
+  listDevices,
+  type OpenOptions,
+  openDevice,
+  openLibrary,
+} from './context.ts';
+export { type Counters, counterChanges, readCounters } from './counters.ts';
 export {
   completionFailure,
   completionStatusName,

@@ -7,6 +7,7 @@ import {
   type Context,
   connectInProcess,
   connectQueuePair,
+  counterChanges,
   listDevices,
   loopbackPair,
   openDevice,
@@ -187,7 +188,12 @@ describe('connections', () => {
       );
       for (const { ah } of [a, b]) if (ah !== undefined) stack.use(ah);
       expect([client.qp.state, server.qp.state]).toEqual(['RTS', 'RTS']);
+      const before = context.counters();
       const result = await runPingpong([client, a], [server, b], { op, size, iterations: 200n });
+      const errors = [...counterChanges(before, context.counters()).keys()].filter((name) =>
+        /malformed|bad|no_qp|mismatch/.test(name),
+      );
+      expect(errors).toEqual([]);
       expect(result).toMatchObject({
         message: '',
         state: ENUMS.rk_dp_state.RK_DP_DONE,
@@ -250,6 +256,7 @@ describe('connections', () => {
       { memory: client.region },
       { memory: server.region },
     );
+    const before = context.counters();
     const wrongKey = { ...a, remote: { ...a.remote, memory: { address: 4096n, length: 8, rkey: 1 } } };
     const result = await runPingpong([client, wrongKey], [server, b], {
       op: 'RK_DP_READ',
@@ -259,5 +266,6 @@ describe('connections', () => {
     expect(result.state).toBe(ENUMS.rk_dp_state.RK_DP_FAILED);
     expect(result.wcStatus).toBe(ENUMS.ibv_wc_status.IBV_WC_REM_ACCESS_ERR);
     expect(client.qp.query().state).toBe('ERR');
+    expect(counterChanges(before, context.counters()).get('req_remote_access_errors')).toBe(1n);
   });
 });

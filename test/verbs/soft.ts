@@ -1,8 +1,7 @@
 /** What tests on the embedded device share: the loopback device, and loops of c/datapath between two queue pairs. */
 
-import koffi from 'koffi';
 import { loadDatapath } from '../../ffi/datapath.ts';
-import { Struct, sizeOf } from '../../ffi/struct.ts';
+import { Struct } from '../../ffi/struct.ts';
 import { ENUMS, MACROS } from '../../ffi/structs.generated.ts';
 import {
   allocateMemory,
@@ -83,7 +82,7 @@ function startLoop(
 ) {
   const datapath = loadDatapath();
   const statsAddress = datapath.rk_dp_stats_new();
-  const stats = new Struct('rk_dp_stats', new Uint8Array(koffi.view(statsAddress, sizeOf('rk_dp_stats'))));
+  const stats = Struct.at('rk_dp_stats', statsAddress);
   const { remote } = connection;
   const config = new Struct('rk_dp_pingpong')
     .set('abi', MACROS.RK_DP_ABI)
