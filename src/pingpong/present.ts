@@ -2,7 +2,7 @@
 
 import type { Histogram } from './histogram.ts';
 import { histogramOf, type Report, type RowReport } from './report.ts';
-import { rowName } from './rows.ts';
+import { isVerbs, rowName } from './rows.ts';
 
 /** 1234.5 ns -> `1.23`, in microseconds with three significant digits. */
 export function microseconds(value_ns: number | undefined): string {
@@ -60,8 +60,7 @@ const latency = (head: string, weight: number, field: keyof RowReport): Column =
 
 const COLUMNS: readonly Column[] = [
   { head: 'transport', align: 'left', weight: 10, cell: (row) => row.transport.toUpperCase() },
-  { head: 'op', align: 'left', weight: 10, cell: (row) => row.operation },
-  { head: 'wait', align: 'left', weight: 4, cell: (row) => row.wait },
+  { head: 'op', align: 'left', weight: 10, cell: (row) => whatItDoes(row) },
   { head: 'size', align: 'right', weight: 10, cell: (row) => compactSize(row.size_bytes) },
   latency('min', 5, 'latency_min_ns'),
   latency('p50', 10, 'latency_p50_ns'),
@@ -110,9 +109,15 @@ export function latencyTable(rows: readonly RowReport[], columns: number) {
   };
 }
 
+/** What tells rows of a transport apart: sockets only send, and differ in how they wait. */
+function whatItDoes(row: RowReport): string {
+  if (!isVerbs(row.transport)) return row.wait;
+  return row.wait === 'events' ? `${row.operation}, events` : row.operation;
+}
+
 /** A failed row shows what it is, and dashes for what it has not. */
 function identity(column: Column, row: RowReport): string {
-  return ['transport', 'op', 'wait', 'size'].includes(column.head) ? column.cell(row) : '-';
+  return ['transport', 'op', 'size'].includes(column.head) ? column.cell(row) : '-';
 }
 
 /** Who measured whom, for the line above the table. */
