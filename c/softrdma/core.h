@@ -359,6 +359,11 @@ struct sr_engine {
 	uint64_t polls;            /* counts inline progress, so that the helper sees somebody polls */
 	uint32_t polls_asleep;     /* inline polls since the helper fell asleep */
 	bool helper_asleep;
+	struct sr_sink {           /* a poller that found its CQ empty takes completions straight from the engine */
+		struct sr_cq *cq;
+		struct ibv_wc *wc;
+		int room, count;
+	} sink;
 	bool in_poll;              /* progress runs inside an application's poll: acknowledgements may be deferred */
 	struct sr_counters counters;
 };

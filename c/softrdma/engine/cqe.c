@@ -3,10 +3,23 @@
 #include "../core.h"
 #include "channel.h"
 
+static void raise(struct sr_cq *cq, const struct ibv_wc *wc, bool solicited)
+{
+	if (cq->armed && (cq->armed == 2 || solicited || wc->status != IBV_WC_SUCCESS)) {
+		cq->armed = 0;
+		sr_channel_raise(cq);
+	}
+}
+
 void sr_cq_push(struct sr_cq *cq, const struct ibv_wc *wc, bool solicited)
 {
 	uint32_t head = atomic_load_explicit(&cq->head, memory_order_relaxed);
 	uint32_t tail = atomic_load_explicit(&cq->tail, memory_order_acquire);
+	if (cq == sr.sink.cq && head == tail && sr.sink.count < sr.sink.room) {
+		sr.sink.wc[sr.sink.count++] = *wc;
+		raise(cq, wc, solicited);
+		return;
+	}
 	if (head - tail > cq->mask) {
 		if (!cq->overrun) {
 			cq->overrun = true;
@@ -19,10 +32,7 @@ void sr_cq_push(struct sr_cq *cq, const struct ibv_wc *wc, bool solicited)
 	if (cq->timestamps)
 		e->timestamp_ns = sr_now_ns();
 	atomic_store_explicit(&cq->head, head + 1, memory_order_release);
-	if (cq->armed && (cq->armed == 2 || solicited || wc->status != IBV_WC_SUCCESS)) {
-		cq->armed = 0;
-		sr_channel_raise(cq);
-	}
+	raise(cq, wc, solicited);
 }
 
 void sr_cq_clean(struct sr_cq *cq, uint32_t qpn)

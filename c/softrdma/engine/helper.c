@@ -104,6 +104,8 @@ static void work(void)
 		sr_wire_flush_acks();
 		sr_shm_flush_acks();
 		sr_unlock();
+		if (sr.polls != polls && !sr.helper_asleep)
+			return; /* the application is back */
 		if (done) {
 			idle_since = 0;
 			continue;
@@ -117,7 +119,7 @@ static void work(void)
 			sr_cpu_relax();
 		sched_yield();
 		if (sr.polls != polls)
-			return; /* the application is back */
+			return;
 	}
 }
 

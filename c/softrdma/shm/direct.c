@@ -1,6 +1,7 @@
 /*
- * direct.c - see direct.h. The row of a key names its users: the owner first makes the key 0, then looks at `users`. We first
- * enter `users`, then look at the key. Both with sequential consistency, so one of the two sees the other.
+ * direct.c - see direct.h. We first write the key into our `user` line of the target's segment, then look at the key's row; an
+ * owner who retracts a key first clears the row, then looks at the user lines. A Dekker pair: one of the two sees the
+ * other. The owner has the expensive half of the fence.
  */
 #include "direct.h"
 #include "copy.h"
@@ -27,7 +28,7 @@ static char *resolve(struct sr_qp *qp, const struct sr_swqe *w, struct sr_key_ro
 	if (atomic_load_explicit(&q->qpn, memory_order_acquire) != qp->dest_qpn || q->dest_qpn != qp->qpn ||
 	    !(q->access & access))
 		return NULL;
-	if (atomic_load(&k->key) != w->rkey || k->pd_id != q->pd_id || !(k->access & access) ||
+	if (atomic_load_explicit(&k->key, memory_order_acquire) != w->rkey || k->pd_id != q->pd_id || !(k->access & access) ||
 	    (k->qpn && k->qpn != qp->dest_qpn))
 		return NULL;
 	uint64_t iova = k->iova, length = k->length, offset = k->offset;
@@ -83,11 +84,13 @@ enum sr_direct sr_direct_execute(struct sr_qp *qp, struct sr_swqe *w)
 	int n = sr_swqe_iov(qp, w, 0, w->length, sr_opcode_is_read(w->opcode), iov, SR_MAX_SGE);
 	if (n < 0)
 		return SR_DIRECT_LOCAL_ERROR;
-	atomic_fetch_add(&k->users, 1);
+	struct sr_user *user = sr_seg_user(qp->link->peer, sr.slot);
+	atomic_store_explicit(&user->key, w->rkey, memory_order_relaxed);
+	sr_segment_light_fence(qp->link->peer);
 	char *remote = resolve(qp, w, k);
 	if (remote)
 		execute(w, remote, iov, n);
-	atomic_fetch_sub_explicit(&k->users, 1, memory_order_release);
+	atomic_store_explicit(&user->key, 0, memory_order_release);
 	if (!remote)
 		return SR_DIRECT_NO;
 	SR_COUNT(shm_direct_operations);

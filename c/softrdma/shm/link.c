@@ -3,13 +3,11 @@
 #include "link.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/membarrier.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include "../engine/lock.h"
@@ -344,8 +342,8 @@ void sr_shm_set_asleep(bool asleep)
 	if (atomic_load_explicit(&sr_own.base->asleep, memory_order_relaxed) == asleep)
 		return;
 	atomic_store(&sr_own.base->asleep, asleep);
-	if (asleep && !sr_own.base->needs_fence)
-		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
+	if (asleep)
+		sr_segment_heavy_fence();
 }
 
 bool sr_link_block(struct sr_link *l)

@@ -61,10 +61,7 @@ static inline void sr_link_ring_bell(struct sr_link *l)
 	if (!l->dirty)
 		return;
 	l->dirty = false;
-	if (__builtin_expect(l->peer->needs_fence, 0))
-		atomic_thread_fence(memory_order_seq_cst);
-	else
-		atomic_signal_fence(memory_order_seq_cst); /* the sleeper's membarrier() is the other half */
+	sr_segment_light_fence(l->peer);
 	if (__builtin_expect(atomic_load_explicit(&l->peer->asleep, memory_order_relaxed), 0))
 		sr_link_write_bell(l);
 }

@@ -54,11 +54,13 @@ bool sr_shm_retract_key(struct sr_key *k)
 	if (atomic_load_explicit(&r->key, memory_order_relaxed) != k->key)
 		return true;
 	atomic_store(&r->key, 0);
+	sr_segment_heavy_fence();
 	/* An access in flight lasts microseconds; a peer that was stopped in the middle of one is not waited for. */
-	for (int i = 0; i < 20000; i++) {
-		if (!atomic_load(&r->users))
-			return true;
-		sr_cpu_relax();
-	}
-	return false;
+	for (unsigned slot = 0, spins = 0; slot < SR_SLOTS; slot++)
+		while (atomic_load_explicit(&sr_seg_user(sr_own.base, slot)->key, memory_order_acquire) == k->key) {
+			if (++spins > 100000)
+				return false;
+			sr_cpu_relax();
+		}
+	return true;
 }

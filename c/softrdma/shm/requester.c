@@ -217,17 +217,21 @@ static bool advance(struct sr_qp *qp, struct sr_swqe *w)
 
 void sr_shm_kick(struct sr_qp *qp)
 {
-	while (qp->road == SR_ROAD_SHM && !qp->shm.waiting && qp->sq.next != qp->sq.head) {
-		struct sr_swqe *w = sr_sq_at(&qp->sq, qp->sq.next);
-		enum ibv_qp_state s = sr_qp_state(qp);
-		if (s != IBV_QPS_RTS && !(s == IBV_QPS_SQD && w->progress_bytes))
-			break; /* SQD finishes the message it is in the middle of */
-		if (!advance(qp, w))
-			break;
-	}
-	if (qp->road != SR_ROAD_SHM)
-		return;
-	reap(qp);
+	uint32_t tail;
+	do {
+		while (qp->road == SR_ROAD_SHM && !qp->shm.waiting && qp->sq.next != qp->sq.head) {
+			struct sr_swqe *w = sr_sq_at(&qp->sq, qp->sq.next);
+			enum ibv_qp_state s = sr_qp_state(qp);
+			if (s != IBV_QPS_RTS && !(s == IBV_QPS_SQD && w->progress_bytes))
+				break; /* SQD finishes the message it is in the middle of */
+			if (!advance(qp, w))
+				break;
+		}
+		if (qp->road != SR_ROAD_SHM)
+			return;
+		tail = qp->sq.tail;
+		reap(qp); /* may make way for a READ that its predecessors' number held back */
+	} while (tail != qp->sq.tail && qp->sq.next != qp->sq.head && !qp->shm.waiting && sr_list_empty(&qp->shm.blocked_node));
 	sr_link_ring_bell(qp->link);
 }
 

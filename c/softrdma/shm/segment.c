@@ -37,9 +37,15 @@ int sr_segment_create(void)
 	s->version = SR_SEGMENT_VERSION;
 	s->slot = sr.slot;
 	s->generation = sr_registry_generation(sr.slot);
-	/* Every process registers to be fenced by others going to sleep, see sr_shm_set_asleep(). */
+	/* Every process registers to be fenced by others, see sr_segment_heavy_fence(). */
 	s->needs_fence = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) != 0;
 	return 0;
+}
+
+void sr_segment_heavy_fence(void)
+{
+	if (sr_own.base->needs_fence || syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0))
+		atomic_thread_fence(memory_order_seq_cst);
 }
 
 struct sr_segment *sr_segment_map(int fd, unsigned slot, uint64_t generation)

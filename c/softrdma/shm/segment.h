@@ -3,6 +3,7 @@
  *
  *   0         struct sr_segment       who we are, and whether to ring our bell
  *   64 KiB    ring controls           one a slot: the ring we SEND to that slot on
+ *   128 KiB   users                   one a slot: the key that slot's process is using right now, written by it
  *   1 MiB     queue pair rows         by QPN index: what a peer must know to act on the queue pair by itself
  *   16 MiB    key rows                by key row: regions that peers can reach by themselves
  *   128 MiB   rings                   one a slot
@@ -20,6 +21,7 @@
 #define SR_SEGMENT_VERSION 1u
 
 #define SR_OFF_RING_CTL 0x10000ull
+#define SR_OFF_USERS 0x20000ull
 #define SR_OFF_QPS 0x100000ull
 #define SR_OFF_KEYS 0x1000000ull
 #define SR_OFF_RINGS 0x8000000ull
@@ -52,13 +54,16 @@ struct sr_qp_row {
 
 struct sr_key_row {
 	_Alignas(64) _Atomic uint32_t key; /* 0: not reachable */
-	_Atomic uint32_t users;            /* peers in the middle of an access */
 	uint32_t access;
 	uint32_t pd_id;
 	uint32_t qpn;                      /* type 2 window: its queue pair */
 	uint64_t iova;                     /* the reachable part only: whole pages of the region */
 	uint64_t length;
 	uint64_t offset;                   /* in this file */
+};
+
+struct sr_user {
+	_Alignas(64) _Atomic uint32_t key; /* of the access in progress; 0 none */
 };
 
 struct sr_ring_line {
@@ -78,6 +83,10 @@ static inline struct sr_key_row *sr_seg_key(void *seg, uint32_t key)
 {
 	return (struct sr_key_row *)((char *)seg + SR_OFF_KEYS) + sr_key_row(key);
 }
+static inline struct sr_user *sr_seg_user(void *seg, unsigned slot)
+{
+	return (struct sr_user *)((char *)seg + SR_OFF_USERS) + slot;
+}
 static inline struct sr_ring_line *sr_seg_ring(void *seg, unsigned slot)
 {
 	return (struct sr_ring_line *)((char *)seg + SR_OFF_RINGS) + (size_t)slot * SR_RING_LINES;
@@ -91,6 +100,16 @@ extern struct sr_own_segment {
 } sr_own;
 
 int sr_segment_create(void); /* 0 or errno */
+/* A full fence on behalf of every process that has a segment: the expensive half of a Dekker pair whose cheap half is a compiler
+ * barrier in them (sr_segment_light_fence). */
+void sr_segment_heavy_fence(void);
+static inline void sr_segment_light_fence(const struct sr_segment *peer)
+{
+	if (__builtin_expect(peer->needs_fence, 0))
+		atomic_thread_fence(memory_order_seq_cst);
+	else
+		atomic_signal_fence(memory_order_seq_cst);
+}
 /* Maps a peer's segment after checking seals, size and header. NULL with errno. */
 struct sr_segment *sr_segment_map(int fd, unsigned slot, uint64_t generation);
 void sr_segment_unmap(struct sr_segment *seg);

@@ -147,12 +147,19 @@ int sr_poll_cq(struct ibv_cq *ibcq, int num, struct ibv_wc *wc)
 {
 	struct sr_cq *cq = sr_cq(ibcq);
 	int n = take(cq, num, wc);
-	if (n == 0 && num > 0) {
-		if (cq->overrun)
-			return -EINVAL;
-		if (sr_cq_progress(cq))
-			n = take(cq, num, wc);
+	if (n || num <= 0)
+		return n;
+	if (cq->overrun)
+		return -EINVAL;
+	if (!sr_trylock()) {
+		sr_cpu_relax(); /* whoever holds it makes the progress */
+		return 0;
 	}
+	sr.sink = (struct sr_sink){ cq, wc, num, 0 };
+	sr_progress_locked(true);
+	n = sr.sink.count;
+	sr.sink.cq = NULL;
+	sr_unlock();
 	return n;
 }
 
