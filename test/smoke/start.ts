@@ -45,12 +45,15 @@ export interface Outcome {
   err: string;
 }
 
+/** Without colour variables: Node warns on stderr when it sees both. */
+const { NO_COLOR: _no, FORCE_COLOR: _force, ...env } = process.env;
+
 /** Starts the entry; it is killed after a minute. `stdout` is a file descriptor instead of a pipe. */
 export function start(entry: string, args: string[], stdout?: number): ChildProcess {
   const [program = '', ...words] = [...(launcher ?? []), entry, ...args];
   return spawn(program, words, {
     cwd: root,
-    env: { ...process.env, NO_COLOR: '', FORCE_COLOR: '' },
+    env,
     stdio: ['ignore', stdout ?? 'pipe', 'pipe'],
     timeout: 60_000,
     killSignal: 'SIGKILL',
