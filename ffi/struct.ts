@@ -37,6 +37,8 @@ interface Field {
   readonly offset: number;
   readonly type: string;
   readonly count: number;
+  /** Width of a scalar, 0 for a nested struct. */
+  readonly bytes: number;
 }
 
 interface ErasedLayout {
@@ -77,7 +79,8 @@ const KOFFI_SCALAR: Record<Scalar, string> = {
   ptr: 'void *',
 };
 
-const fieldCache = new Map<string, Field>();
+/** Fields found so far, by struct and path: a look-up walks the layout only once. */
+const fieldCaches = new Map<string, Map<string, Field>>();
 
 function isScalar(type: string): type is Scalar {
   return type in SCALAR_BYTES;
@@ -85,8 +88,9 @@ function isScalar(type: string): type is Scalar {
 
 /** Finds a dotted field; throws on a name that the struct does not have. */
 function findField(struct: string, path: string): Field {
-  const key = `${struct}.${path}`;
-  const cached = fieldCache.get(key);
+  const cache = fieldCaches.get(struct) ?? new Map<string, Field>();
+  if (cache.size === 0) fieldCaches.set(struct, cache);
+  const cached = cache.get(path);
   if (cached !== undefined) return cached;
   let offset = 0;
   let type = struct;
@@ -98,8 +102,8 @@ function findField(struct: string, path: string): Field {
     type = member[1];
     count = member[2];
   }
-  const field = { offset, type, count };
-  fieldCache.set(key, field);
+  const field = { offset, type, count, bytes: isScalar(type) ? SCALAR_BYTES[type] : 0 };
+  cache.set(path, field);
   return field;
 }
 
@@ -146,9 +150,13 @@ export class Struct<N extends StructName> {
 
   /** Writes a number; throws when it does not fit the field. Returns this for chaining. */
   set(path: FieldPath<N>, value: number | bigint): this {
-    const { offset, type, count } = findField(this.name, path);
+    const { offset, type, count, bytes } = findField(this.name, path);
+    if (type === 'u32' && count === 1 && typeof value === 'number' && value >>> 0 === value) {
+      this.#view.setUint32(offset, value, true);
+      return this;
+    }
     if (!isScalar(type) || count !== 1) throw new TypeError(`${this.name}.${path} is not a single number`);
-    const bits = SCALAR_BYTES[type] * 8;
+    const bits = bytes * 8;
     const wide = typeof value === 'bigint' ? value : Number.isSafeInteger(value) ? BigInt(value) : undefined;
     const fits =
       wide !== undefined &&
@@ -183,6 +191,9 @@ export class Struct<N extends StructName> {
 
   /** Reads a field as number; throws when a 64-bit value is beyond 2^53. */
   num(path: FieldPath<N>): number {
+    const { offset, type, count, bytes } = findField(this.name, path);
+    if (count === 1 && bytes === 4 && type === 'u32') return this.#view.getUint32(offset, true);
+    if (count === 1 && bytes === 1 && type === 'u8') return this.#view.getUint8(offset);
     const value = Number(this.big(path));
     if (!Number.isSafeInteger(value)) throw new RangeError(`${this.name}.${path} is too large for a number`);
     return value;

@@ -10,14 +10,13 @@ import { libc } from '../../ffi/libc.ts';
 import { libibverbs } from '../../ffi/libibverbs.ts';
 import { type LoadOptions, loadVerbs } from '../../ffi/load.ts';
 import { readNative, readPointer, Struct, sizeOf } from '../../ffi/struct.ts';
-import { ENUMS } from '../../ffi/structs.generated.ts';
 import { requireInteger } from './check.ts';
 import { CompletionChannel, CompletionQueue } from './completion.ts';
 import { type Counters, readCounters } from './counters.ts';
 import { deviceAttributes, guidText, portAttributes } from './device-attributes.ts';
 import { callFailure, failure } from './doctor.ts';
 import { chooseGid, formatGid, type GidWishes, gidAddress, gidScope } from './gid.ts';
-import { gidTypeName } from './names.ts';
+import { eventName, gidTypeName, nodeTypeName, transportName } from './names.ts';
 import { ProtectionDomain } from './protection-domain.ts';
 import { Resource } from './resource.ts';
 import type {
@@ -74,31 +73,13 @@ function withDeviceList<T>(visit: (devices: readonly Handle[]) => T): T {
   }
 }
 
-const NODE_TYPES: ReadonlyMap<number, string> = new Map([
-  [ENUMS.ibv_node_type.IBV_NODE_CA, 'channel adapter'],
-  [ENUMS.ibv_node_type.IBV_NODE_SWITCH, 'switch'],
-  [ENUMS.ibv_node_type.IBV_NODE_ROUTER, 'router'],
-  [ENUMS.ibv_node_type.IBV_NODE_RNIC, 'iWARP RNIC'],
-  [ENUMS.ibv_node_type.IBV_NODE_USNIC, 'usNIC'],
-  [ENUMS.ibv_node_type.IBV_NODE_USNIC_UDP, 'usNIC UDP'],
-  [ENUMS.ibv_node_type.IBV_NODE_UNSPECIFIED, 'unspecified'],
-]);
-
-const TRANSPORTS: ReadonlyMap<number, string> = new Map([
-  [ENUMS.ibv_transport_type.IBV_TRANSPORT_IB, 'InfiniBand'],
-  [ENUMS.ibv_transport_type.IBV_TRANSPORT_IWARP, 'iWARP'],
-  [ENUMS.ibv_transport_type.IBV_TRANSPORT_USNIC, 'usNIC'],
-  [ENUMS.ibv_transport_type.IBV_TRANSPORT_USNIC_UDP, 'usNIC UDP'],
-  [ENUMS.ibv_transport_type.IBV_TRANSPORT_UNSPECIFIED, 'unspecified'],
-]);
-
 function summarize(device: Handle, provider: Provider): DeviceSummary {
   return {
     name: libibverbs.ibv_get_device_name(device) ?? '',
     // The library gives the GUID in network byte order.
     guid: guidText(swapBytes(libibverbs.ibv_get_device_guid(device))),
-    nodeType: NODE_TYPES.get(readNative('ibv_device', device, 'node_type')) ?? 'unknown',
-    transport: TRANSPORTS.get(readNative('ibv_device', device, 'transport_type')) ?? 'unknown',
+    nodeType: nodeTypeName(readNative('ibv_device', device, 'node_type')),
+    transport: transportName(readNative('ibv_device', device, 'transport_type')),
     provider,
   };
 }
@@ -189,6 +170,9 @@ export class Context extends Resource {
   readonly name: string;
   readonly provider: Provider;
 
+  /** Attributes of a device never change while it is open. */
+  #attributes: DeviceAttributes | undefined;
+
   private constructor(handle: Handle, summary: DeviceSummary) {
     super(`device ${summary.name}`, handle, []);
     this.summary = summary;
@@ -206,10 +190,12 @@ export class Context extends Resource {
   }
 
   queryDevice(): DeviceAttributes {
+    if (this.#attributes !== undefined && !this.closed) return this.#attributes;
     const attributes = new Struct('ibv_device_attr');
     const errno = libibverbs.ibv_query_device(this.handle, attributes.bytes);
     if (errno !== 0) throw callFailure('ibv_query_device', errno, { attempt: `query ${this.label}` });
-    return deviceAttributes(attributes);
+    this.#attributes = deviceAttributes(attributes);
+    return this.#attributes;
   }
 
   queryPort(port = 1): PortAttributes {
@@ -232,30 +218,32 @@ export class Context extends Resource {
     if (found < 0) {
       throw callFailure('_ibv_query_gid_table', found, { attempt: `read the GID table of ${this.label}` });
     }
-    const names = interfaceNames();
     const entries: GidEntry[] = [];
     for (let i = 0; i < Math.min(found, rows); i++) {
       const row = new Struct('ibv_gid_entry', bytes.subarray(i * size, (i + 1) * size));
-      if (row.num('port_num') !== port) continue;
-      const raw = row.part('gid.raw').slice();
-      const ifindex = row.num('ndev_ifindex');
-      entries.push({
-        port,
-        index: row.num('gid_index'),
-        gid: formatGid(raw),
-        raw,
-        type: gidTypeName(row.num('gid_type')),
-        address: gidAddress(raw),
-        scope: gidScope(raw),
-        ifindex,
-        interfaceName: names.get(ifindex) ?? '',
-      });
+      if (row.num('port_num') === port) entries.push(gidEntry(row));
     }
     return entries.sort((a, b) => a.index - b.index);
   }
 
+  /** One row of a port's GID table, undefined when it is not in use. */
+  gid(port: number, index: number): GidEntry | undefined {
+    requireInteger('the port', port, 1, 255);
+    requireInteger('the GID index', index, 0, MOST_GIDS - 1);
+    const row = new Struct('ibv_gid_entry');
+    const size = BigInt(sizeOf('ibv_gid_entry'));
+    const errno = libibverbs._ibv_query_gid_ex(this.handle, port, index, row.bytes, 0, size);
+    return errno === 0 ? gidEntry(row) : undefined;
+  }
+
   /** The GID to send from, and why. */
   chooseGid(port = 1, wishes: GidWishes = {}): ChosenGid {
+    // One row is cheaper than the table; the table is for the choice, and for the error that shows it.
+    const row =
+      wishes.index === undefined
+        ? undefined
+        : this.gid(port, requireInteger('the GID index', wishes.index, 0, MOST_GIDS - 1));
+    if (row !== undefined) return chooseGid([row], wishes);
     return chooseGid(this.gids(port), wishes);
   }
 
@@ -302,7 +290,7 @@ export class Context extends Resource {
     }
     libibverbs.ibv_ack_async_event(event.bytes);
     const code = event.num('event_type');
-    const type = EVENT_NAMES.get(code) ?? `event ${code}`;
+    const type = eventName(code);
     const description = libibverbs.ibv_event_type_str(code) ?? type;
     return PORT_EVENT.test(type)
       ? { type, description, port: event.num('element.port_num') }
@@ -314,12 +302,34 @@ export class Context extends Resource {
   }
 }
 
-const EVENT_NAMES: ReadonlyMap<number, string> = new Map(
-  Object.entries(ENUMS.ibv_event_type).map(([name, value]): [number, string] => [value, name]),
-);
-
 /** Events whose element is a port number. */
 const PORT_EVENT = /PORT|LID|PKEY|SM_CHANGE|CLIENT_REREGISTER|GID/;
+
+function gidEntry(row: Struct<'ibv_gid_entry'>): GidEntry {
+  const raw = row.part('gid.raw').slice();
+  const ifindex = row.num('ndev_ifindex');
+  return {
+    port: row.num('port_num'),
+    index: row.num('gid_index'),
+    gid: formatGid(raw),
+    raw,
+    type: gidTypeName(row.num('gid_type')),
+    address: gidAddress(raw),
+    scope: gidScope(raw),
+    ifindex,
+    interfaceName: interfaceName(ifindex),
+  };
+}
+
+/** Interface names by index, as they were when first seen. */
+let knownInterfaces: ReadonlyMap<number, string> = new Map();
+
+/** Name of a network interface, "" when it is not visible here; sysfs is read again for an index not seen yet. */
+function interfaceName(ifindex: number): string {
+  if (ifindex === 0) return '';
+  if (!knownInterfaces.has(ifindex)) knownInterfaces = interfaceNames();
+  return knownInterfaces.get(ifindex) ?? '';
+}
 
 /** Interface names by index, from sysfs: the only place that gives both without a native call. */
 function interfaceNames(): ReadonlyMap<number, string> {

@@ -136,3 +136,40 @@ const SPEED_BPS: ReadonlyMap<number, number> = new Map([
 export function linkSpeedBps(activeWidth: number, activeSpeed: number): number {
   return (WIDTH_LANES.get(activeWidth) ?? 0) * (SPEED_BPS.get(activeSpeed) ?? 0);
 }
+
+const NODE_TYPES: ReadonlyMap<number, string> = new Map([
+  [ENUMS.ibv_node_type.IBV_NODE_CA, 'channel adapter'],
+  [ENUMS.ibv_node_type.IBV_NODE_SWITCH, 'switch'],
+  [ENUMS.ibv_node_type.IBV_NODE_ROUTER, 'router'],
+  [ENUMS.ibv_node_type.IBV_NODE_RNIC, 'iWARP RNIC'],
+  [ENUMS.ibv_node_type.IBV_NODE_USNIC, 'usNIC'],
+  [ENUMS.ibv_node_type.IBV_NODE_USNIC_UDP, 'usNIC UDP'],
+  [ENUMS.ibv_node_type.IBV_NODE_UNSPECIFIED, 'unspecified'],
+]);
+
+const TRANSPORTS: ReadonlyMap<number, string> = new Map([
+  [ENUMS.ibv_transport_type.IBV_TRANSPORT_IB, 'InfiniBand'],
+  [ENUMS.ibv_transport_type.IBV_TRANSPORT_IWARP, 'iWARP'],
+  [ENUMS.ibv_transport_type.IBV_TRANSPORT_USNIC, 'usNIC'],
+  [ENUMS.ibv_transport_type.IBV_TRANSPORT_USNIC_UDP, 'usNIC UDP'],
+  [ENUMS.ibv_transport_type.IBV_TRANSPORT_UNSPECIFIED, 'unspecified'],
+]);
+
+/** Name of `enum ibv_node_type`. */
+export function nodeTypeName(value: number): string {
+  return NODE_TYPES.get(value) ?? 'unknown';
+}
+
+/** Name of `enum ibv_transport_type`. */
+export function transportName(value: number): string {
+  return TRANSPORTS.get(value) ?? 'unknown';
+}
+
+const EVENT_NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(ENUMS.ibv_event_type).map(([name, value]): [number, string] => [value, name]),
+);
+
+/** Name of `enum ibv_event_type`. */
+export function eventName(value: number): string {
+  return EVENT_NAMES.get(value) ?? `event ${value}`;
+}

@@ -2,24 +2,8 @@ import { describe, expect, test } from 'bun:test';
 import * as v from 'valibot';
 import { DevicesReport, portReport, takeStock } from '../../src/topo/devices.ts';
 import { formatGid, parseGid } from '../../src/verbs/index.ts';
-import type { GidEntry, PortAttributes } from '../../src/verbs/types.ts';
-
-const port: PortAttributes = {
-  port: 1,
-  state: 'ACTIVE',
-  physicalState: 'link up',
-  linkLayer: 'Ethernet',
-  maxMtuBytes: 4096,
-  activeMtuBytes: 1024,
-  gidTableLength: 16,
-  pkeyTableLength: 1,
-  lid: 0,
-  smLid: 0,
-  maxMessageBytes: 1 << 30,
-  linkSpeedBps: 25e9,
-  activeWidth: 1,
-  activeSpeed: 32,
-};
+import type { GidEntry } from '../../src/verbs/types.ts';
+import { port } from '../verbs/fixtures.ts';
 
 function gid(index: number, address: string, interfaceName: string): GidEntry {
   const raw = parseGid(address);

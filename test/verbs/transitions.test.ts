@@ -5,25 +5,9 @@ import { VerbsError } from '../../src/verbs/doctor.ts';
 import { parseGid } from '../../src/verbs/gid.ts';
 import { initAttributes, pathMtu, rtrAttributes, rtsAttributes } from '../../src/verbs/transitions.ts';
 import { DEFAULT_QKEY, type Endpoint, type PortAttributes } from '../../src/verbs/types.ts';
+import { port } from './fixtures.ts';
 
 const MASK = ENUMS.ibv_qp_attr_mask;
-
-const port: PortAttributes = {
-  port: 1,
-  state: 'ACTIVE',
-  physicalState: 'link up',
-  linkLayer: 'Ethernet',
-  maxMtuBytes: 4096,
-  activeMtuBytes: 1024,
-  gidTableLength: 16,
-  pkeyTableLength: 1,
-  lid: 0,
-  smLid: 0,
-  maxMessageBytes: 1 << 30,
-  linkSpeedBps: 25e9,
-  activeWidth: 1,
-  activeSpeed: 32,
-};
 
 const remote: Endpoint = {
   qpType: 'RC',
