@@ -235,7 +235,7 @@ function requestOf({ options: given }: Given, mode: Mode): PlanRequest {
     transports,
     operations: operations ?? ['send'],
     sizes_bytes,
-    events: given.events ? 'only' : undefined,
+    events: given.events ? 'only' : 'none',
   };
 }
 

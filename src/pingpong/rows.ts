@@ -49,8 +49,11 @@ export interface PlanRequest {
   readonly operations?: readonly Operation[] | undefined;
   /** In this order. */
   readonly sizes_bytes: readonly number[];
-  /** Sleeping rows beside the polling ones, or instead of them. */
-  readonly events?: 'beside' | 'only' | undefined;
+  /**
+   * Who sleeps: by default verbs poll and sockets do both; `beside` adds sleeping verbs rows, `only` and `none` keep one
+   * way of waiting each.
+   */
+  readonly events?: 'beside' | 'only' | 'none' | undefined;
 }
 
 export interface PlanLimits {
@@ -148,7 +151,13 @@ function verbsCandidates(transport: 'rc' | 'uc' | 'ud', request: PlanRequest): R
 function socketCandidates(transport: 'tcp' | 'udp', request: PlanRequest): Row[] {
   if (request.operations !== undefined && !request.operations.includes('send')) return [];
   const rows: Row[] = [];
-  for (const wait of ['blocking', 'busy-polling'] as const) {
+  const waits: Wait[] =
+    request.events === 'only'
+      ? ['blocking']
+      : request.events === 'none'
+        ? ['busy-polling']
+        : ['blocking', 'busy-polling'];
+  for (const wait of waits) {
     for (const size_bytes of request.sizes_bytes)
       rows.push({ transport, operation: 'send', wait, size_bytes });
   }
