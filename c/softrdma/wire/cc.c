@@ -99,7 +99,7 @@ void sr_cc_loss(struct sr_cc *cc, uint32_t lost) { cc->round_lost += lost; }
 
 void sr_cc_timeout(struct sr_cc *cc, uint32_t now_us)
 {
-	cc->cwnd_q8 = Q8(SR_CC_MIN_PACKETS * 4);
+	cc->cwnd_q8 = Q8(SR_CC_MIN_PACKETS);
 	cc->slow_start = true;
 	cc->decreased_us = now_us;
 }

@@ -15,10 +15,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SR_CC_MIN_PACKETS 4
+#define SR_CC_MIN_PACKETS 16 /* a process that was not scheduled looks like a long queue; do not starve on it */
 #define SR_CC_START_PACKETS 64
 #define SR_CC_MAX_PACKETS 2048
-#define SR_CC_QUEUE_US 500	/* queueing that is always allowed on top of the smallest round trip */
+#define SR_CC_QUEUE_US 1000	/* queueing that is always allowed on top of the smallest round trip */
 #define SR_CC_SCALING_US 2000	/* flow scaling: this much more, divided by the square root of the window */
 #define SR_CC_LOSS_PERCENT 12
 #define SR_CC_MIN_RTT_EPOCH_US 10000000u

@@ -14,7 +14,7 @@
 void sr_req_init(struct sr_wire_qp *w)
 {
 	struct sr_requester *r = &w->req;
-	r->psn = r->una = r->highest = w->qp->attr.sq_psn & SR_PSN_MASK;
+	r->psn = r->una = r->una_seen = r->highest = w->qp->attr.sq_psn & SR_PSN_MASK;
 	r->cursor = w->qp->sq.next;
 	r->retries_left = w->qp->attr.retry_cnt;
 	r->rnr_left = w->qp->attr.rnr_retry;
@@ -158,7 +158,7 @@ static bool next_read(struct sr_wire_qp *w, struct sr_swqe *e, uint32_t room)
 	struct sr_requester *r = &w->req;
 	uint32_t left = sr_req_packets(w, e) - r->packet;
 	uint32_t n = left < SR_READ_CHUNK ? left : SR_READ_CHUNK;
-	if (r->read_head - r->read_tail >= reads_limit(w) || (room < n && room < READ_ROOM_MIN))
+	if (r->read_head - r->read_tail >= reads_limit(w) || (room < n && room < READ_ROOM_MIN && sr_req_inflight(r)))
 		return false;
 	n = n < room ? n : room;
 	if (!emit(w, e, r->cursor, r->packet, n, true))
@@ -192,7 +192,8 @@ static bool send_next(struct sr_wire_qp *w)
 		if (!next_read(w, e, room))
 			return false;
 	} else {
-		if (!emit(w, e, r->cursor, r->packet, 1, want_ackreq(w, r->packet + 1 == packets)))
+		/* A packet that fills the window must bring an answer. */
+		if (!emit(w, e, r->cursor, r->packet, 1, want_ackreq(w, r->packet + 1 == packets || room == 1)))
 			return false;
 		if (rc)
 			open_psns(r, r->psn, 1);

@@ -7,7 +7,6 @@ void sr_req_advance(struct sr_wire_qp *w)
 {
 	struct sr_requester *r = &w->req;
 	struct sr_sq *sq = &w->qp->sq;
-	uint32_t before = r->una;
 	while (r->una != r->psn && r->done_count && sr_bit(r->inflight->done, r->una % SR_WINDOW)) {
 		sr_bit_clear(r->inflight->done, r->una % SR_WINDOW);
 		r->done_count--;
@@ -27,7 +26,9 @@ void sr_req_advance(struct sr_wire_qp *w)
 		end++;
 	if (end != sq->tail)
 		sr_sq_complete(w->qp, end);
-	if (r->una != before) {
+	bool progress = r->una != r->una_seen;
+	r->una_seen = r->una;
+	if (progress) {
 		r->retries_left = w->qp->attr.retry_cnt;
 		r->rnr_left = w->qp->attr.rnr_retry;
 		r->probes = 0;
@@ -44,7 +45,7 @@ void sr_req_advance(struct sr_wire_qp *w)
 		}
 		return;
 	}
-	if (!w->dead && r->una != before)
+	if (!w->dead && progress)
 		sr_wire_mark(&sr_wire.tx_work, &w->tx_node);
 }
 
@@ -80,11 +81,12 @@ static void implied_ack(struct sr_wire_qp *w, const struct sr_swqe *e)
 	sr_req_ack_upto(w, (e->psn_first - 1) & SR_PSN_MASK);
 }
 
-static void measure(struct sr_wire_qp *w, uint32_t psn, uint32_t acked, uint32_t inflight_before)
+/* `timed`: this answer came as soon as the packet arrived. */
+static void measure(struct sr_wire_qp *w, uint32_t psn, bool timed, uint32_t acked, uint32_t inflight_before)
 {
 	struct sr_requester *r = &w->req;
 	uint32_t slot = psn % SR_WINDOW, now_us = sr_wire_now_us(), rtt_us = 0;
-	if (!sr_bit(r->inflight->again, slot)) {
+	if (timed && !sr_bit(r->inflight->again, slot)) {
 		rtt_us = now_us - r->inflight->sent_us[slot];
 		rtt_us = rtt_us ? rtt_us : 1;
 	}
@@ -103,7 +105,7 @@ static void on_ack(struct sr_wire_qp *w, const struct sr_pkt *p)
 		return; /* old */
 	sr_req_ack_upto(w, p->psn);
 	uint32_t after = sr_req_inflight(r);
-	measure(w, p->psn, before > after ? before - after : (r->una - una) & SR_PSN_MASK, before);
+	measure(w, p->psn, true, before > after ? before - after : (r->una - una) & SR_PSN_MASK, before);
 	sr_req_detect_loss(w);
 	sr_req_advance(w);
 }
@@ -133,7 +135,9 @@ static void on_read_data(struct sr_wire_qp *w, const struct sr_pkt *p)
 	if (sr_psn_diff(p->psn, r->highest) >= 0)
 		r->highest = sr_psn_add(p->psn, 1);
 	sr_req_mark_done(w, p->psn);
-	measure(w, p->psn, 1, before);
+	/* The later packets of a READ's answer waited for the earlier ones. */
+	const struct sr_read_out *read = sr_req_read_of(w, p->psn);
+	measure(w, p->psn, read && read->psn == p->psn, 1, before);
 	if (p->psn != r->una)
 		sr_req_detect_loss(w);
 	sr_req_advance(w);

@@ -64,6 +64,7 @@ struct sr_read_out {
 struct sr_requester {
 	uint32_t psn;	      /* next new PSN */
 	uint32_t una;	      /* oldest that is not done */
+	uint32_t una_seen;    /* una when sr_req_advance() looked last: the difference is progress */
 	uint32_t cursor;      /* send queue index of the WQE being cut into packets */
 	uint32_t packet;      /* packets of it already sent */
 	uint32_t lost_count;  /* bits set in inflight->lost */
