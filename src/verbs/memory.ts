@@ -16,16 +16,21 @@ import type { Access, Handle, RemoteMemory } from './types.ts';
 
 const PROT_READ_WRITE = 0x3;
 const MAP_PRIVATE_ANONYMOUS = 0x22;
+const MAP_FIXED = 0x10;
+const MAP_NORESERVE = 0x4000;
 const MAP_HUGETLB = 0x40000;
 const PAGE_BYTES = 4096;
 const HUGE_PAGE_BYTES = 2 << 20;
 const MAP_FAILED = (1n << 64n) - 1n;
 
-/** Cuts a view off its memory: all arrays over it become empty. */
-function detach(view: ArrayBuffer & { transfer?: (length: number) => ArrayBuffer }): void {
-  // Node 20 lacks transfer(), Bun lets external memory go only through it.
-  if (view.transfer !== undefined) view.transfer(0);
-  else structuredClone(view, { transfer: [view] });
+/**
+ * Cuts a view off its memory: all arrays over it become empty. False where the runtime
+ * cannot: Node before 22 keeps external memory attached, and other runtimes offer only
+ * transfer() for it.
+ */
+function detach(view: ArrayBuffer & { transfer?: (length: number) => ArrayBuffer }): boolean {
+  view.transfer?.(0);
+  return view.byteLength === 0;
 }
 
 /** Zeroed memory of this process that JavaScript's garbage collector never moves or frees. */
@@ -56,11 +61,18 @@ export class HostMemory extends Resource {
   }
 
   protected destroy(handle: Handle): number {
-    // Detaching empties every view that is still around, so a late access reads nothing instead of crashing.
-    if (this.#view !== undefined) detach(this.#view);
+    // A view that is still around must not dangle: it becomes empty, or its addresses stay valid without memory behind them.
+    const detached = this.#view === undefined || detach(this.#view);
     this.#view = undefined;
+    if (!detached) return release(handle, this.#mapped);
     return libc.munmap(handle, BigInt(this.#mapped)) === 0 ? 0 : lastErrno();
   }
+}
+
+/** Gives memory back but keeps its addresses mapped, as zeros; returns an errno. */
+function release(address: bigint, length: number): number {
+  const flags = MAP_PRIVATE_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
+  return libc.mmap(address, BigInt(length), PROT_READ_WRITE, flags, -1, 0n) === address ? 0 : lastErrno();
 }
 
 /** Allocates zeroed, page-aligned memory of `length` bytes, at least 1. The caller closes it after its regions. */

@@ -18,7 +18,7 @@ try {
   const plan = { op: 'RK_DP_SEND', size: 64, iterations: 20n } as const;
   const { message, completed, mismatches, verified } = await runPingpong([near, here], [far, there], plan);
   const event = await context.asyncEvent({ timeoutMs: 1 });
-  const view = near.memory.bytes;
+  const view = near.memory.bytes.fill(1);
   stack.close();
   console.log(
     JSON.stringify({
@@ -27,7 +27,7 @@ try {
       mismatches: Number(mismatches),
       verified: verified > 0n,
       event: event ?? null,
-      viewAfterClose: view.length,
+      viewAfterClose: view.every((byte) => byte === 0),
     }),
   );
 } finally {
