@@ -38,6 +38,7 @@ struct sr_device_user {
 };
 
 extern pthread_mutex_t sr_device_lock;
+extern struct sr_list sr_device_table; /* of sr_device.node */
 
 static inline struct sr_device *sr_dev(const struct ibv_device *d) { return (struct sr_device *)(uintptr_t)d; }
 
@@ -47,8 +48,11 @@ int sr_device_refresh(void);
 void sr_device_freshen(void);
 /* New array (NULL-terminated) of referenced devices to list, `*n` of them; NULL and errno on failure. */
 struct ibv_device **sr_device_list(int *n);
-void sr_device_get(struct sr_device *d);
+/* The device whose sysfs folder a path lies in, referenced, and what of the path is below it; NULL when it is none of ours. */
+struct sr_device *sr_device_of_path(const char *path, const char **below);
 void sr_device_put(struct sr_device *d);
+/* Removes and frees a device whose interface is gone and that nobody holds. Under sr_device_lock. */
+void sr_device_drop_if_unused(struct sr_device *d);
 /* From open to close a context hears of its device's changes. `u` is the caller's storage. Takes and drops a reference. */
 void sr_device_attach(struct sr_device *d, struct sr_device_user *u);
 void sr_device_detach(struct sr_device *d, struct sr_device_user *u);

@@ -127,29 +127,6 @@ static int device_file(struct sr_device *d, const char *file, char *buf, size_t 
 	return -1;
 }
 
-/* Splits dir/file into one of our devices and what is below it. NULL when the path is not ours. The device is referenced. */
-static struct sr_device *ours(const char *path, const char **below)
-{
-	struct sr_device *found = NULL;
-	int n;
-	struct ibv_device **list = sr_device_list(&n);
-	for (int i = 0; list && i < n && !found; i++) {
-		const char *roots[] = { list[i]->ibdev_path, list[i]->dev_path };
-		for (int r = 0; r < 2 && !found; r++) {
-			size_t len = strlen(roots[r]);
-			if (!strncmp(path, roots[r], len) && path[len] == '/') {
-				*below = path + len + 1;
-				found = sr_dev(list[i]);
-				sr_device_get(found);
-			}
-		}
-	}
-	for (int i = 0; list && i < n; i++)
-		sr_device_put(sr_dev(list[i]));
-	free(list);
-	return found;
-}
-
 /* Reads the file dir/file without its final newline into buf, always terminated. Returns its length, or -1 (and errno). */
 int ibv_read_sysfs_file(const char *dir, const char *file, char *buf, size_t size)
 {
@@ -159,7 +136,7 @@ int ibv_read_sysfs_file(const char *dir, const char *file, char *buf, size_t siz
 		errno = EINVAL;
 		return -1;
 	}
-	struct sr_device *d = strstr(path, "/rk_") ? ours(path, &below) : NULL;
+	struct sr_device *d = strstr(path, "/rk_") ? sr_device_of_path(path, &below) : NULL;
 	if (d) {
 		int n = device_file(d, below, buf, size);
 		sr_device_put(d);
