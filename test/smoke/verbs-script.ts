@@ -27,7 +27,7 @@ try {
       mismatches: Number(mismatches),
       verified: verified > 0n,
       event: event ?? null,
-      viewAfterClose: view.every((byte) => byte === 0),
+      lateByte: view[0] ?? 0,
     }),
   );
 } finally {

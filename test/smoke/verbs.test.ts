@@ -18,7 +18,7 @@ describe(runtime, () => {
       verified: true,
       event: null,
       // Empty, or zeros where the runtime cannot detach it: a late reader must not crash.
-      viewAfterClose: true,
+      lateByte: 0,
     });
   });
 });
