@@ -45,21 +45,25 @@ static bool private_dir(const char *path)
 	       !access(path, W_OK | X_OK);
 }
 
-static bool try_dir(const char *format, const char *base)
+static bool try_dir(const char *format)
 {
-	int n = snprintf(reg.dir, sizeof reg.dir, format, base, (unsigned)geteuid());
+	int n = snprintf(reg.dir, sizeof reg.dir, format, (unsigned)geteuid());
 	return n > 0 && (size_t)n < sizeof reg.dir && private_dir(reg.dir);
 }
 
+/* All processes of a user must come to the same answer, whatever their environment is: a login shell knows XDG_RUNTIME_DIR, a
+ * cron job does not. Hence fixed places; the override is for people who know what they do. */
 static int find_dir(void)
 {
-	const char *own = getenv("RDMAKIT_RUNTIME_DIR"), *xdg = getenv("XDG_RUNTIME_DIR");
-	if (own && *own)
-		return try_dir("%s", own) ? 0 : EACCES;
-	if ((xdg && *xdg == '/' && try_dir("%s/rdmakit", xdg)) || try_dir("%s/rdmakit-%u", "/run/user") ||
-	    try_dir("%s/rdmakit-%u", "/tmp") || try_dir("%s/rdmakit-%u", "/var/tmp") || try_dir("%s/rdmakit-%u", "/dev/shm"))
-		return 0;
-	return EACCES;
+	const char *own = getenv("RDMAKIT_RUNTIME_DIR");
+	if (own && *own) {
+		int n = snprintf(reg.dir, sizeof reg.dir, "%s", own);
+		return n > 0 && (size_t)n < sizeof reg.dir && private_dir(reg.dir) ? 0 : EACCES;
+	}
+	return try_dir("/run/user/%u/rdmakit") || try_dir("/tmp/rdmakit-%u") || try_dir("/var/tmp/rdmakit-%u") ||
+			       try_dir("/dev/shm/rdmakit-%u") ?
+		       0 :
+		       EACCES;
 }
 
 static int lock_byte(off_t byte, short type, bool wait)
