@@ -19,7 +19,7 @@ import { verifyLayouts } from './struct.ts';
 
 /** What the caller asks for. */
 export interface LoadOptions {
-  /** auto, system or soft; RDMAKIT_PROVIDER or auto when absent. */
+  /** system or soft; with auto, or none, RDMAKIT_PROVIDER decides, then whichever library has a device. */
   readonly provider?: string;
   /** Folder of our native libraries; RDMAKIT_LIB_DIR or the package's own when absent. */
   readonly libDir?: string;
@@ -44,13 +44,17 @@ let loaded: LoadedVerbs | undefined;
 let loadedFor: Choice | undefined;
 const others = new Map<string, LibraryHandle>();
 
-/** The provider asked for, by argument or environment; throws on a name that does not exist. */
+/**
+ * The provider asked for. An argument of "auto" states no wish: then RDMAKIT_PROVIDER
+ * decides, and without it auto. Throws on a name that does not exist.
+ */
 export function providerChoice(argument?: string): Choice {
+  const wish = argument === 'auto' ? undefined : argument;
   const fromEnvironment = process.env[PROVIDER_VARIABLE];
-  const wanted = argument ?? (fromEnvironment === '' ? undefined : fromEnvironment) ?? 'auto';
+  const wanted = wish ?? (fromEnvironment === '' ? undefined : fromEnvironment) ?? 'auto';
   const choice = PROVIDERS.find((name) => name === wanted);
   if (choice !== undefined) return choice;
-  const where = argument === undefined ? PROVIDER_VARIABLE : 'the provider';
+  const where = wish === undefined ? PROVIDER_VARIABLE : 'the provider';
   throw new RdmakitError({
     kind: 'usage',
     what: `${where} is "${wanted}", which is no provider`,

@@ -71,8 +71,7 @@ const devicesSpec = defineCommand({
   async run({ options }, io) {
     const { provider, device, peer } = options;
     const report = takeStock({
-      // A provider of the environment must win over the default, so "auto" says nothing.
-      ...(provider === 'auto' ? {} : { provider }),
+      provider,
       ...(device === undefined ? {} : { device }),
       ...(peer === undefined ? {} : { peer }),
     });

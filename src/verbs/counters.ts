@@ -35,6 +35,17 @@ export function counterChanges(before: Counters, after: Counters): Counters {
   return new Map(changes.filter(([, change]) => change !== 0n));
 }
 
+/** Counters of ordinary traffic: they tell nothing about a fault. */
+const TRAFFIC =
+  /^port_(xmit|rcv)_(packets|data|wait)$|^shm_(messages|direct|doorbells)|^(unicast|multicast)_|^sacks_/;
+
+/** One sentence with the counters that hint at a fault, for a diagnosis; none when all stood still. */
+export function counterEvidence(before: Counters, after: Counters): string[] {
+  const hints = [...counterChanges(before, after)].filter(([name]) => !TRAFFIC.test(name));
+  if (hints.length === 0) return [];
+  return [`counters meanwhile: ${hints.map(([name, change]) => `${name} +${change}`).join(', ')}`];
+}
+
 function softCounters(): Counters {
   const counters = new Map<string, bigint>();
   const count = softrdma.rdmakit_counter_count();

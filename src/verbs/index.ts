@@ -18,7 +18,7 @@ export {
   openDevice,
   openLibrary,
 } from './context.ts';
-export { type Counters, counterChanges, readCounters } from './counters.ts';
+export { type Counters, counterChanges, counterEvidence, readCounters } from './counters.ts';
 export {
   completionFailure,
   completionStatusName,

@@ -13,7 +13,7 @@ import { ENUMS } from '../../ffi/structs.generated.ts';
 import { AddressHandle, type AddressHandleOptions } from './address-handle.ts';
 import { requireInteger, requireWord } from './check.ts';
 import type { CompletionQueue } from './completion.ts';
-import { callFailure, failure } from './doctor.ts';
+import { callFailure, failure, VerbsError } from './doctor.ts';
 import { type GidWishes, parseGid } from './gid.ts';
 import { mtuBytes, QP_TYPES, qpStateName } from './names.ts';
 import { Resource } from './resource.ts';
@@ -148,9 +148,10 @@ export class QueuePair extends Resource {
     this.#expect('INIT', 'RTR');
     const port = this.device.queryPort(options.port ?? this.#port);
     const most = this.type === 'RC' ? this.device.queryDevice().maxQpReadAtomic : 0;
-    this.#apply('INIT -> RTR', rtrAttributes(this.type, remote, port, most, options), [
-      `source GID index ${options.gidIndex ?? 0}, peer GID ${remote.gid}, peer QPN ${remote.qpn}`,
-      `port ${port.port} is ${port.state} with MTU ${port.activeMtuBytes}`,
+    this.#apply('INIT -> RTR', rtrAttributes(this.type, remote, port, most, options), () => [
+      `peer GID ${remote.gid}, peer QPN ${remote.qpn}`,
+      this.#sourceGid(port.port, options.gidIndex ?? 0),
+      `port ${port.port} is ${port.state} with MTU ${port.activeMtuBytes}, the peer's is ${remote.mtuBytes}`,
     ]);
   }
 
@@ -239,9 +240,20 @@ export class QueuePair extends Resource {
     });
   }
 
-  #apply(step: string, { attributes, mask }: Transition, details: readonly string[] = []): void {
+  /** Moves the queue pair; `details` are looked up only for the error. */
+  #apply(step: string, { attributes, mask }: Transition, details: () => readonly string[] = () => []): void {
     const errno = libibverbs.ibv_modify_qp(this.handle, attributes.bytes, mask);
-    if (errno !== 0) throw callFailure(step, errno, { attempt: `move ${this.label} (${step})`, details });
+    if (errno === 0) return;
+    throw callFailure(step, errno, { attempt: `move ${this.label} (${step})`, details: details() });
+  }
+
+  /** The row of the GID table that packets leave from, for an error message. */
+  #sourceGid(port: number, index: number): string {
+    try {
+      return `source GID index ${index} is ${this.device.chooseGid(port, { index }).entry.gid}`;
+    } catch (error) {
+      return `source GID index ${index} is not in use: ${error instanceof VerbsError ? error.likelyCause : String(error)}`;
+    }
   }
 }
 

@@ -78,6 +78,11 @@ describe('provider choice', () => {
     expect(found.path).toBe(join(folder, 'softrdma', 'libibverbs.so.1'));
   });
 
+  test('an argument of auto leaves the choice to the environment', () => {
+    const script = `const l = m.loadVerbs({ provider: 'auto' }); ${summary}`;
+    expect(run(script, { RDMAKIT_PROVIDER: 'soft', RDMAKIT_LIB_DIR: folder }).provider).toBe('soft');
+  });
+
   test('an argument beats the environment', () => {
     const found = run(`const l = m.loadVerbs({ provider: 'system' }); ${summary}`, {
       RDMAKIT_PROVIDER: 'soft',
