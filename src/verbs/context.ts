@@ -278,8 +278,9 @@ export class Context extends Resource {
     for (;;) {
       const left = Math.max(0, Math.ceil(end - performance.now()));
       const { result } = await libc.poll.later(pollfd, 1n, Math.min(left, WAIT_SLICE_MS));
+      if (this.closed || options.signal?.aborted === true) return undefined;
       if (result > 0) return this.#takeAsyncEvent();
-      if (left === 0 || options.signal?.aborted === true || this.closed) return undefined;
+      if (left === 0) return undefined;
     }
   }
 

@@ -61,6 +61,22 @@ describe('the embedded device', () => {
   });
 });
 
+describe('waiting for an event of the device', () => {
+  test('ends when the device is closed meanwhile', async () => {
+    const other = openDevice({ device: context.name });
+    const waiting = other.asyncEvent({ timeoutMs: 60_000 });
+    other.close();
+    expect(await waiting).toBeUndefined();
+  });
+
+  test('ends when the signal is raised', async () => {
+    const controller = new AbortController();
+    const waiting = context.asyncEvent({ timeoutMs: 60_000, signal: controller.signal });
+    controller.abort();
+    expect(await waiting).toBeUndefined();
+  });
+});
+
 describe('what the device refuses comes with a diagnosis', () => {
   test('queue sizes beyond its limits', () => {
     using pd = context.allocPd();

@@ -127,6 +127,7 @@ describe('a far end that cannot be trusted', () => {
     ['that sends another protocol', '{"protocol":"other","version":1}\n'],
     ['that sends an endless line', 'x'.repeat(200_000)],
     ['that sends a huge line with an end', `{"a":"${'x'.repeat(200_000)}"}\n`],
+    ['that nests too deep', `${'['.repeat(60_000)}\n`],
     ['that sends empty lines', '\n\n\n'],
   ];
   for (const [name, bytes] of hostile) {
