@@ -16,6 +16,18 @@
 #define SLOTS 16
 #define SEED 77
 
+/*
+ * A thread sanitizer sees the embedded device as what it is, another thread. Waiting for a WRITE by looking at memory is a
+ * race by design (the network has no happens-before), so under it the WRITE ping-pong is left to the other builds.
+ */
+#if defined(__SANITIZE_THREAD__)
+#define POLLED_WRITE 0
+#define EXCHANGES 30
+#else
+#define POLLED_WRITE 1
+#define EXCHANGES 300
+#endif
+
 static void open_pair(struct verbs_pair *pair, enum ibv_qp_type type, uint32_t size)
 {
 	const char *step;
@@ -91,8 +103,9 @@ static void run_pair(enum ibv_qp_type type, uint32_t op, uint32_t size, uint32_t
 	}
 	if (flags & RK_DP_VERIFY)
 		assert_true(stats[0]->verified > 0);
-	if (flags & RK_DP_EVENTS)
-		assert_true(stats[0]->wakeups > 0);
+	/* The server waits long before the first message comes. (A device may finish a READ before anybody can sleep.) */
+	if (server && (flags & RK_DP_EVENTS))
+		assert_true(stats[1]->wakeups > 0);
 	if (op == RK_DP_FETCH_ADD || op == RK_DP_CMP_SWAP) {
 		uint64_t counter;
 		memcpy(&counter, pair.end[1].buffer + rk_dp_rx_offset(size), sizeof(counter));
@@ -107,8 +120,8 @@ static void run_sizes(enum ibv_qp_type type, uint32_t op, uint32_t largest)
 {
 	const uint32_t sizes[] = {1, 8, 9, 64, 1000, 4096, 100000};
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]) && sizes[i] <= largest; i++) {
-		run_pair(type, op, sizes[i], 0, 300);
-		run_pair(type, op, sizes[i], RK_DP_VERIFY, 300);
+		run_pair(type, op, sizes[i], 0, EXCHANGES);
+		run_pair(type, op, sizes[i], RK_DP_VERIFY, EXCHANGES);
 	}
 }
 
@@ -122,7 +135,8 @@ static void rc_send(void **state)
 static void rc_write(void **state)
 {
 	(void)state;
-	run_sizes(IBV_QPT_RC, RK_DP_WRITE, 100000);
+	if (POLLED_WRITE)
+		run_sizes(IBV_QPT_RC, RK_DP_WRITE, 100000);
 }
 
 static void rc_write_imm(void **state)
@@ -140,15 +154,16 @@ static void rc_read(void **state)
 static void rc_atomics(void **state)
 {
 	(void)state;
-	run_pair(IBV_QPT_RC, RK_DP_FETCH_ADD, 8, RK_DP_VERIFY, 500);
-	run_pair(IBV_QPT_RC, RK_DP_CMP_SWAP, 8, RK_DP_VERIFY, 500);
+	run_pair(IBV_QPT_RC, RK_DP_FETCH_ADD, 8, RK_DP_VERIFY, EXCHANGES);
+	run_pair(IBV_QPT_RC, RK_DP_CMP_SWAP, 8, RK_DP_VERIFY, EXCHANGES);
 }
 
 static void uc_all(void **state)
 {
 	(void)state;
 	run_sizes(IBV_QPT_UC, RK_DP_SEND, 100000);
-	run_sizes(IBV_QPT_UC, RK_DP_WRITE, 100000);
+	if (POLLED_WRITE)
+		run_sizes(IBV_QPT_UC, RK_DP_WRITE, 100000);
 	run_sizes(IBV_QPT_UC, RK_DP_WRITE_IMM, 100000);
 }
 
@@ -284,7 +299,8 @@ static void run_stream(enum ibv_qp_type type, uint32_t op, uint32_t size, uint32
 	}
 	int result = rk_dp_loop_join(loops[0]);
 	if (result != 0)
-		print_error("client: %s\n", stats[0]->message);
+		print_error("client of type %d, operation %u, %u bytes, lists of %u: %s (%llu completed)\n", type, op, size, post_list,
+			    stats[0]->message, (unsigned long long)stats[0]->completed);
 	if (loops[1]) {
 		rk_dp_loop_stop(loops[1]);
 		assert_int_equal(rk_dp_loop_join(loops[1]), 0);

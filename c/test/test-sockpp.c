@@ -163,7 +163,7 @@ static void stop_ends_a_silent_loop(void **state)
 	assert_int_equal(rk_dp_sockpp_start(&config, stats, &loop), 0);
 	nap_ms(20);
 	assert_int_equal(rk_dp_loop_poll(loop), 0);
-	stats->stop = 1; /* as a mapped view in another language would */
+	__atomic_store_n(&stats->stop, 1, __ATOMIC_RELAXED); /* as a mapped view in another language would */
 	assert_int_equal(rk_dp_loop_join(loop), 0);
 	assert_int_equal(stats->state, RK_DP_DONE);
 	/* Shutdown does the same for every loop that is left. */
