@@ -307,6 +307,8 @@ struct sr_qp {
 	struct {
 		uint32_t sent;         /* requester: number of the next message */
 		uint32_t acked;        /* requester: messages below this were executed by the peer */
+		uint32_t begun;        /* requester: when a NAK rewinds the send queue, one past the last WQE that had been begun */
+		uint32_t ring_end;     /* UC requester: where its last message ends in the ring */
 		uint32_t expect;       /* responder: the next message's number */
 		uint32_t received;     /* responder: bytes of the message in progress */
 		bool in_message;

@@ -89,6 +89,11 @@ static void push(struct sr_qp *qp, struct sr_swqe *w, enum ibv_wc_status status,
 	sr_cq_push(qp->send_cq, &wc, false);
 }
 
+bool sr_sq_drained(const struct sr_qp *qp)
+{
+	return qp->sq.tail == qp->sq.next && !(qp->road == SR_ROAD_SHM && sr_shm_begun(qp));
+}
+
 void sr_sq_complete(struct sr_qp *qp, uint32_t end)
 {
 	while (qp->sq.tail != end) {
@@ -99,7 +104,7 @@ void sr_sq_complete(struct sr_qp *qp, uint32_t end)
 		if (w->flags & SR_WQE_SIGNALED)
 			push(qp, w, IBV_WC_SUCCESS, 0);
 	}
-	if (qp->sqd_draining && qp->sq.tail == qp->sq.next) {
+	if (qp->sqd_draining && sr_sq_drained(qp)) {
 		qp->sqd_draining = false;
 		sr_async_event(qp->ex.qp_base.context, IBV_EVENT_SQ_DRAINED, &qp->ex.qp_base, 0);
 	}

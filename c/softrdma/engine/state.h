@@ -4,6 +4,8 @@
 #include "../core.h"
 void sr_sq_flush(struct sr_qp *qp);
 void sr_rq_flush(struct sr_qp *qp);
+/* Is no send WQE in progress? */
+bool sr_sq_drained(const struct sr_qp *qp);
 /* Leaves the roads: no packet or message of this queue pair is sent or accepted any more. */
 void sr_qp_leave_roads(struct sr_qp *qp);
 /* Binds (length > 0) or unbinds a window; new_key is the type 2 key chosen by the application, 0 for type 1. */

@@ -148,6 +148,22 @@ static bool fail_in_turn(struct sr_qp *qp, enum ibv_wc_status status)
 	return true;
 }
 
+/* Has the target executed all that this queue pair sent? RC is told; UC sees how far the ring was read. */
+static bool all_executed(struct sr_qp *qp)
+{
+	if (qp->shm.sent == qp->shm.acked)
+		return true;
+	if (qp->type != IBV_QPT_UC)
+		return false;
+	struct sr_ring_ctl *ctl = qp->link->tx.ctl;
+	if ((int32_t)(atomic_load_explicit(&ctl->head, memory_order_acquire) - qp->shm.ring_end) < 0) {
+		atomic_store_explicit(&ctl->blocked, 1, memory_order_relaxed); /* asks the reader to say how far it is */
+		return false;
+	}
+	qp->shm.acked = qp->shm.sent;
+	return true;
+}
+
 /* Tries to hand one WQE over. False: stop here for now. */
 static bool advance(struct sr_qp *qp, struct sr_swqe *w)
 {
@@ -173,7 +189,7 @@ static bool advance(struct sr_qp *qp, struct sr_swqe *w)
 
 	bool one_sided = read || is_write(w->opcode);
 	if (one_sided && w->progress_bytes == 0 && !(w->road_flags & PLACED)) {
-		if (qp->shm.sent == qp->shm.acked) {
+		if (all_executed(qp)) {
 			enum sr_direct d = sr_direct_execute(qp, w);
 			if (d == SR_DIRECT_LOCAL_ERROR) {
 				fail_in_turn(qp, IBV_WC_LOC_PROT_ERR);
@@ -187,7 +203,7 @@ static bool advance(struct sr_qp *qp, struct sr_swqe *w)
 				qp->sq.next++;
 				return true;
 			}
-		} else if ((read || w->length > SR_MSG_PAYLOAD) && sr_direct_possible(qp, w)) {
+		} else if (qp->type == IBV_QPT_RC && (read || w->length > SR_MSG_PAYLOAD) && sr_direct_possible(qp, w)) {
 			return false; /* the acknowledgement that it waits for brings us back here */
 		}
 	}
@@ -208,11 +224,17 @@ static bool advance(struct sr_qp *qp, struct sr_swqe *w)
 	w->progress_bytes = 0;
 	if (qp->type == IBV_QPT_UC) {
 		w->flags |= SR_WQE_DONE;
-		qp->shm.acked = qp->shm.sent;
+		qp->shm.ring_end = qp->link->tx.tail;
 	}
 	qp->reads_outstanding += read;
 	qp->sq.next++;
 	return true;
+}
+
+bool sr_shm_begun(const struct sr_qp *qp)
+{
+	const struct sr_sq *sq = &qp->sq;
+	return sq->next != sq->head && (before(sq->next, qp->shm.begun) || sr_sq_at((struct sr_sq *)sq, sq->next)->progress_bytes);
 }
 
 void sr_shm_kick(struct sr_qp *qp)
@@ -222,8 +244,8 @@ void sr_shm_kick(struct sr_qp *qp)
 		while (qp->road == SR_ROAD_SHM && !qp->shm.waiting && qp->sq.next != qp->sq.head) {
 			struct sr_swqe *w = sr_sq_at(&qp->sq, qp->sq.next);
 			enum ibv_qp_state s = sr_qp_state(qp);
-			if (s != IBV_QPS_RTS && !(s == IBV_QPS_SQD && w->progress_bytes))
-				break; /* SQD finishes the message it is in the middle of */
+			if (s != IBV_QPS_RTS && !(s == IBV_QPS_SQD && sr_shm_begun(qp)))
+				break; /* SQD finishes what was begun */
 			if (!advance(qp, w))
 				break;
 		}
@@ -266,9 +288,13 @@ static uint32_t find(struct sr_qp *qp, uint32_t number)
 static void rewind_to(struct sr_qp *qp, uint32_t number, uint64_t delay_ns)
 {
 	uint32_t i = find(qp, number);
+	if (before(qp->shm.begun, qp->sq.next))
+		qp->shm.begun = qp->sq.next;
 	/* A message cut off by the NAK may be half sent: it begins anew too. */
-	if (qp->sq.next != qp->sq.head)
+	if (qp->sq.next != qp->sq.head && sr_sq_at(&qp->sq, qp->sq.next)->progress_bytes) {
 		sr_sq_at(&qp->sq, qp->sq.next)->progress_bytes = 0;
+		qp->shm.begun = qp->sq.next + 1;
+	}
 	for (uint32_t j = i; j != qp->sq.next; j++) {
 		struct sr_swqe *w = sr_sq_at(&qp->sq, j);
 		w->progress_bytes = 0;
@@ -304,6 +330,8 @@ static void not_ready(struct sr_qp *qp, uint32_t number)
 void sr_shm_on_nak(struct sr_qp *qp, const struct sr_msg *m)
 {
 	uint32_t number = m->number;
+	if (qp->type != IBV_QPT_RC)
+		return;
 	bool half = qp->sq.next != qp->sq.head && sr_sq_at(&qp->sq, qp->sq.next)->progress_bytes && number == qp->shm.sent;
 	if (before(number, qp->shm.acked) || (!half && !before(number, qp->shm.sent)))
 		return; /* of something long finished, or never sent */
@@ -382,6 +410,7 @@ void sr_shm_qp_rtr(struct sr_qp *qp, struct sr_link *link)
 {
 	qp->link = link;
 	qp->shm.sent = qp->shm.acked = qp->shm.expect = 0;
+	qp->shm.begun = qp->sq.next;
 	qp->shm.in_message = false;
 	qp->shm.rnr_left = 7;
 	qp->shm.retry_left = 7;

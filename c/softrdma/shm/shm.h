@@ -19,6 +19,8 @@ struct sr_link *sr_shm_link(unsigned slot);
 void sr_shm_qp_rtr(struct sr_qp *qp, struct sr_link *link);
 void sr_shm_qp_reset(struct sr_qp *qp);
 void sr_shm_kick(struct sr_qp *qp);
+/* Was sq.next begun already: half of it sent, or sent and refused for now? */
+bool sr_shm_begun(const struct sr_qp *qp);
 enum sr_ud_sent {
 	SR_UD_SENT,
 	SR_UD_FULL,        /* the queue pair waits for room; it is kicked when there is some, or drops the datagram after a while */

@@ -73,7 +73,11 @@ void sr_qp_kick(struct sr_qp *qp)
 	case IBV_QPS_SQE:
 		sr_sq_flush(qp);
 		break;
-	default: /* SQD: they wait */
+	case IBV_QPS_SQD: /* what was begun goes on, the rest waits */
+		if (qp->road == SR_ROAD_SHM)
+			sr_shm_kick(qp);
+		break;
+	default:
 		break;
 	}
 }

@@ -166,7 +166,7 @@ int ibv_query_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask, struct
 	*attr = qp->attr;
 	attr->qp_state = attr->cur_qp_state = sr_qp_state(qp);
 	attr->cap = qp->init.cap;
-	attr->sq_draining = sr_qp_state(qp) == IBV_QPS_SQD && qp->sq.tail != qp->sq.next;
+	attr->sq_draining = sr_qp_state(qp) == IBV_QPS_SQD && !sr_sq_drained(qp);
 	attr->path_mig_state = IBV_MIG_MIGRATED;
 	*init = qp->init;
 	sr_unlock();

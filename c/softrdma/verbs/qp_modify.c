@@ -172,7 +172,7 @@ static int to_rtr(struct sr_qp *qp, struct sr_link *link)
 static void to_sqd(struct sr_qp *qp)
 {
 	qp->sqd_draining = qp->attr.en_sqd_async_notify;
-	if (qp->sqd_draining && qp->sq.tail == qp->sq.next) {
+	if (qp->sqd_draining && sr_sq_drained(qp)) {
 		qp->sqd_draining = false;
 		sr_async_event(qp->ex.qp_base.context, IBV_EVENT_SQ_DRAINED, &qp->ex.qp_base, 0);
 	}
