@@ -4,6 +4,7 @@ import { loadDatapath } from '../../ffi/datapath.ts';
 import { Struct } from '../../ffi/struct.ts';
 import { ENUMS, MACROS } from '../../ffi/structs.generated.ts';
 import {
+  type Access,
   allocateMemory,
   type CompletionQueue,
   type Connection,
@@ -36,17 +37,22 @@ export interface End {
 }
 
 const RX_SLOTS = 8;
+const ALL_RIGHTS: readonly Access[] = ['local-write', 'remote-write', 'remote-read', 'remote-atomic'];
 
 /** Makes an end with room for messages of `size` bytes; the stack closes it. */
-export function makeEnd(stack: ResourceStack, context: Context, type: QpType, size: number): End {
+export function makeEnd(
+  stack: ResourceStack,
+  context: Context,
+  type: QpType,
+  size: number,
+  access: readonly Access[] = ALL_RIGHTS,
+): End {
   const datapath = loadDatapath();
   const pd = stack.use(context.allocPd());
   const cq = stack.use(context.createCq({ depth: 256 }));
   const qp = stack.use(pd.createQp({ type, sendCq: cq, maxSendWr: 64, maxRecvWr: 64, maxInlineBytes: 64 }));
   const memory = stack.use(allocateMemory(Number(datapath.rk_dp_buffer_length(size, RX_SLOTS))));
-  const region = stack.use(
-    pd.registerMemory(memory, ['local-write', 'remote-write', 'remote-read', 'remote-atomic']),
-  );
+  const region = stack.use(pd.registerMemory(memory, access));
   return { qp, cq, memory, region };
 }
 
@@ -137,6 +143,13 @@ function startLoop(
   };
 }
 
+/** Runs only the asking loop: one-sided operations, or a peer that does not answer. */
+export async function runClient(end: End, connection: Connection, plan: PingpongPlan): Promise<LoopResult> {
+  const asking = startLoop('RK_DP_CLIENT', end, connection, plan);
+  while (asking.running()) await new Promise((resolve) => setTimeout(resolve, 1));
+  return asking.finish();
+}
+
 /** Operations that need nobody at the other end. */
 const ONE_SIDED: readonly Operation[] = ['RK_DP_READ', 'RK_DP_FETCH_ADD', 'RK_DP_CMP_SWAP'];
 
@@ -146,16 +159,17 @@ export async function runPingpong(
   server: [End, Connection],
   plan: PingpongPlan,
 ): Promise<LoopResult> {
-  const oneSided = ONE_SIDED.includes(plan.op);
-  const answering = oneSided ? undefined : startLoop('RK_DP_SERVER', ...server, plan);
   if (plan.op === 'RK_DP_READ') {
     const datapath = loadDatapath();
     const target = server[0].memory.address + datapath.rk_dp_rx_offset(plan.size);
     datapath.rk_dp_pattern_fill(target, plan.size, 42n, 0n, ENUMS.rk_dp_role.RK_DP_SERVER);
   }
-  const asking = startLoop('RK_DP_CLIENT', ...client, plan);
-  while (asking.running()) await new Promise((resolve) => setTimeout(resolve, 1));
-  answering?.stop();
-  answering?.finish();
-  return asking.finish();
+  if (ONE_SIDED.includes(plan.op)) return runClient(...client, plan);
+  const answering = startLoop('RK_DP_SERVER', ...server, plan);
+  try {
+    return await runClient(...client, plan);
+  } finally {
+    answering.stop();
+    answering.finish();
+  }
 }
