@@ -136,7 +136,7 @@ struct sr_cq {
 	_Atomic uint32_t users;    /* queue pairs */
 	uint32_t id;
 	struct sr_cqe current;     /* extended polling */
-	bool polling;
+	_Atomic uint32_t empty_polls; /* in a row; pollers may lose counts to each other, which does not matter */
 };
 
 static inline struct sr_cq *sr_cq(struct ibv_cq *cq) { return (struct sr_cq *)cq; }

@@ -143,6 +143,19 @@ bool sr_cq_progress(struct sr_cq *cq)
 	return atomic_load_explicit(&cq->head, memory_order_relaxed) != atomic_load_explicit(&cq->tail, memory_order_relaxed);
 }
 
+/* A poller that has waited for long lets others run now and then: with more pollers than cores the one it waits for may be
+ * among them. On a core of its own this costs one short system call in 64 polls, and only when nothing happens. */
+#define YIELD_AFTER 4096u
+#define YIELD_EVERY 64u
+
+static void be_patient(struct sr_cq *cq)
+{
+	uint32_t n = atomic_load_explicit(&cq->empty_polls, memory_order_relaxed) + 1;
+	atomic_store_explicit(&cq->empty_polls, n, memory_order_relaxed);
+	if (n > YIELD_AFTER && n % YIELD_EVERY == 0)
+		sched_yield();
+}
+
 int sr_poll_cq(struct ibv_cq *ibcq, int num, struct ibv_wc *wc)
 {
 	struct sr_cq *cq = sr_cq(ibcq);
@@ -153,6 +166,7 @@ int sr_poll_cq(struct ibv_cq *ibcq, int num, struct ibv_wc *wc)
 		return -EINVAL;
 	if (!sr_trylock()) {
 		sr_cpu_relax(); /* whoever holds it makes the progress */
+		be_patient(cq);
 		return 0;
 	}
 	sr.sink = (struct sr_sink){ cq, wc, num, 0 };
@@ -160,6 +174,10 @@ int sr_poll_cq(struct ibv_cq *ibcq, int num, struct ibv_wc *wc)
 	n = sr.sink.count;
 	sr.sink.cq = NULL;
 	sr_unlock();
+	if (n)
+		atomic_store_explicit(&cq->empty_polls, 0, memory_order_relaxed);
+	else
+		be_patient(cq);
 	return n;
 }
 
