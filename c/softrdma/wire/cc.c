@@ -58,7 +58,7 @@ static void measure(struct sr_cc *cc, uint32_t rtt_us, uint32_t now_us)
 /* Once a round trip: the smoothed loss rate, and the one reaction to it. */
 static void end_round(struct sr_cc *cc, uint32_t now_us)
 {
-	if (now_us - cc->round_start_us < cc->srtt_us || cc->round_acked + cc->round_lost < 16)
+	if (now_us - cc->round_start_us < cc->srtt_us + 50 || cc->round_acked + cc->round_lost < 16)
 		return;
 	uint64_t lost_q16 = ((uint64_t)cc->round_lost << 16) / (cc->round_acked + cc->round_lost);
 	cc->loss_q16 += (uint32_t)(((int64_t)lost_q16 - cc->loss_q16) / 8);
@@ -77,8 +77,6 @@ void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, uint32_t now_u
 	cc->round_acked += acked;
 	if (rtt_us)
 		measure(cc, rtt_us, now_us);
-	if (cc->srtt_us == 0)
-		return;
 	end_round(cc, now_us);
 	uint32_t target = sr_cc_target_us(cc);
 	if (rtt_us <= target) {
@@ -99,7 +97,7 @@ void sr_cc_loss(struct sr_cc *cc, uint32_t lost) { cc->round_lost += lost; }
 
 void sr_cc_timeout(struct sr_cc *cc, uint32_t now_us)
 {
-	cc->cwnd_q8 = Q8(SR_CC_MIN_PACKETS);
-	cc->slow_start = true;
+	cc->cwnd_q8 /= 2;
 	cc->decreased_us = now_us;
+	clamp(cc);
 }

@@ -8,6 +8,9 @@
  * congestion: only a loss rate above SR_CC_LOSS_PERCENT halves the window (compare BBRv2's loss threshold), so random loss of
  * some percent costs nothing but the retransmissions.
  *
+ * The round-trip time is the network's alone: from the send call to the kernel's receive timestamp of the acknowledgement, less
+ * the time that the responder says it held the packet. How long processes waited for a CPU is no congestion.
+ *
  * Pure arithmetic: no clock, no sockets, so that it can be simulated in a test.
  */
 #ifndef SR_WIRE_CC_H
@@ -17,7 +20,7 @@
 
 #define SR_CC_MIN_PACKETS 16 /* a process that was not scheduled looks like a long queue; do not starve on it */
 #define SR_CC_START_PACKETS 64
-#define SR_CC_MAX_PACKETS 2048
+#define SR_CC_MAX_PACKETS 4096
 #define SR_CC_QUEUE_US 1000	/* queueing that is always allowed on top of the smallest round trip */
 #define SR_CC_SCALING_US 2000	/* flow scaling: this much more, divided by the square root of the window */
 #define SR_CC_LOSS_PERCENT 12

@@ -51,6 +51,7 @@ void sr_demux(const struct sr_rx_meta *meta, uint8_t *packet, size_t len, bool f
 {
 	struct sr_pkt p;
 	SR_COUNT(port_rcv_packets);
+	sr_wire.arrived_ns = meta->arrived_ns;
 	enum sr_pkt_error err = sr_pkt_decode(&p, packet, len);
 	if (err != SR_PKT_OK) {
 		count_malformed(err);

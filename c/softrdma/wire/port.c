@@ -49,6 +49,7 @@ static int open_receiver(void)
 	set_int(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 	set_int(fd, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1); /* rxe sends IPv6 without UDP checksums; the ICRC covers more */
 	set_int(fd, IPPROTO_UDP, UDP_GRO, 1);
+	set_int(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
 	set_int(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 	set_int(fd, IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0);
 	set_int(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0);

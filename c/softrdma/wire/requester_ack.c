@@ -81,20 +81,15 @@ static void implied_ack(struct sr_wire_qp *w, const struct sr_swqe *e)
 	sr_req_ack_upto(w, (e->psn_first - 1) & SR_PSN_MASK);
 }
 
-/* `timed`: this answer came as soon as the packet arrived. */
-static void measure(struct sr_wire_qp *w, uint32_t psn, bool timed, uint32_t acked, uint32_t inflight_before)
+/* Plain acknowledgements and READ data: the window may grow, but they carry no timing (sack.c does). */
+static void note_arrival(struct sr_wire_qp *w, uint32_t psn, uint32_t acked, uint32_t inflight_before)
 {
 	struct sr_requester *r = &w->req;
-	uint32_t slot = psn % SR_WINDOW, now_us = sr_wire_now_us(), rtt_us = 0;
-	if (timed && !sr_bit(r->inflight->again, slot)) {
-		rtt_us = now_us - r->inflight->sent_us[slot];
-		rtt_us = rtt_us ? rtt_us : 1;
-	}
-	if ((int32_t)(r->inflight->sent_us[slot] - r->newest_us) > 0)
-		r->newest_us = r->inflight->sent_us[slot];
-	/* A window that is not used says nothing about the network: acknowledgements may have been waiting for company. */
+	uint32_t sent_us = r->inflight->sent_us[psn % SR_WINDOW];
+	if ((int32_t)(sent_us - r->newest_us) > 0)
+		r->newest_us = sent_us;
 	if (w->ours && acked && inflight_before * 2 >= sr_cc_window(&r->cc))
-		sr_cc_ack(&r->cc, acked, rtt_us, now_us);
+		sr_cc_ack(&r->cc, acked, 0, sr_wire_now_us());
 }
 
 static void on_ack(struct sr_wire_qp *w, const struct sr_pkt *p)
@@ -105,7 +100,7 @@ static void on_ack(struct sr_wire_qp *w, const struct sr_pkt *p)
 		return; /* old */
 	sr_req_ack_upto(w, p->psn);
 	uint32_t after = sr_req_inflight(r);
-	measure(w, p->psn, true, before > after ? before - after : (r->una - una) & SR_PSN_MASK, before);
+	note_arrival(w, p->psn, before > after ? before - after : (r->una - una) & SR_PSN_MASK, before);
 	sr_req_detect_loss(w);
 	sr_req_advance(w);
 }
@@ -135,9 +130,7 @@ static void on_read_data(struct sr_wire_qp *w, const struct sr_pkt *p)
 	if (sr_psn_diff(p->psn, r->highest) >= 0)
 		r->highest = sr_psn_add(p->psn, 1);
 	sr_req_mark_done(w, p->psn);
-	/* The later packets of a READ's answer waited for the earlier ones. */
-	const struct sr_read_out *read = sr_req_read_of(w, p->psn);
-	measure(w, p->psn, read && read->psn == p->psn, 1, before);
+	note_arrival(w, p->psn, 1, before);
 	if (p->psn != r->una)
 		sr_req_detect_loss(w);
 	sr_req_advance(w);

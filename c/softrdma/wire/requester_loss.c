@@ -115,9 +115,14 @@ void sr_req_timeout(struct sr_wire_qp *w)
 			return;
 		}
 		r->retries_left--;
-		sr_req_lost_from(w, r->una);
-		if (w->ours)
+		if (w->ours) {
+			/* More often than not the peer had no CPU. Its answer to these two tells what is missing. */
+			sr_req_mark_lost(w, r->una);
+			sr_req_mark_lost(w, (r->psn - 1) & SR_PSN_MASK);
 			sr_cc_timeout(&r->cc, sr_wire_now_us());
+		} else {
+			sr_req_lost_from(w, r->una);
+		}
 	}
 	sr_req_transmit(w);
 }

@@ -284,6 +284,7 @@ void sr_rsp_request(struct sr_wire_qp *w, const struct sr_pkt *p, const uint8_t 
 	if (s->nak_fatal)
 		return;
 	s->echo_psn = p->psn;
+	s->echo_ns = sr_wire.arrived_ns;
 	if (ahead == 0) {
 		sr_rsp_execute(w, p);
 		if (!w->dead && s->ooo)

@@ -97,7 +97,7 @@ void sr_rsp_ack(struct sr_wire_qp *w)
 	if (!s->ack_due || sr_rsp_has_replies(w))
 		return; /* behind READ data still to be sent: an earlier acknowledgement would say that it was lost */
 	sr_list_del(&w->ack_node);
-	if (s->sack_due && sr_ooo_any(w)) {
+	if (w->ours && (sr_ooo_any(w) || s->acked >= SR_SACK_FROM)) {
 		sr_sack_send(w);
 	} else {
 		struct sr_pkt p = with_aeth(w, SR_OP_RC_ACK, s->psn - 1, SR_AETH_ACK, s->msn);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <netinet/udp.h>
 #include <sys/socket.h>
+#include <time.h>
 #include "wire.h"
 
 #ifndef UDP_GRO
@@ -23,7 +24,7 @@ static struct {
 	struct sockaddr_in6 from[RX_DATAGRAMS];
 	union {
 		struct cmsghdr align;
-		uint8_t bytes[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(uint32_t))];
+		uint8_t bytes[CMSG_SPACE(sizeof(struct in6_pktinfo)) + CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(struct timespec))];
 	} control[RX_DATAGRAMS];
 } rx;
 
@@ -43,9 +44,19 @@ static void deliver(const struct sr_rx_meta *meta, uint8_t *packet, size_t len)
 		sr_demux(meta, packet, len, false);
 }
 
+/* The kernel stamps packets in wall-clock time; what counts is how long ago that was. */
+static uint64_t monotonic(const struct timespec *stamp)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	int64_t age_ns = (now.tv_sec - stamp->tv_sec) * INT64_C(1000000000) + now.tv_nsec - stamp->tv_nsec;
+	uint64_t here_ns = sr_now_ns();
+	return age_ns > 0 && age_ns < INT64_C(10000000000) ? here_ns - (uint64_t)age_ns : here_ns;
+}
+
 static int take_apart(struct mmsghdr *message, const struct sockaddr_in6 *from, uint8_t *buffer)
 {
-	struct sr_rx_meta meta = { .from = *from };
+	struct sr_rx_meta meta = { .from = *from, .arrived_ns = sr_wire.now_ns };
 	size_t segment = message->msg_len;
 	struct msghdr *m = &message->msg_hdr;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
@@ -56,6 +67,10 @@ static int take_apart(struct mmsghdr *message, const struct sockaddr_in6 *from, 
 			memcpy(&size, CMSG_DATA(c), sizeof(size));
 			if (size > 0)
 				segment = (size_t)size;
+		} else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
+			struct timespec ts;
+			memcpy(&ts, CMSG_DATA(c), sizeof(ts));
+			meta.arrived_ns = monotonic(&ts);
 		}
 	}
 	if (m->msg_flags & MSG_TRUNC || message->msg_len == 0) {

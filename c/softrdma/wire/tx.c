@@ -26,7 +26,6 @@
 #define TX_PIECES 1000
 #define TX_DATAGRAM_BYTES 64000
 #define TX_SEGMENTS 64 /* UDP_MAX_SEGMENTS of kernels before 6.9 */
-#define TX_COPY_BYTES 256 /* payload up to this size is copied: cheaper than a piece, and it cannot change under the ICRC */
 #define TX_ARENA_BYTES (128 * 1024)
 #define TX_WAIT_MS 2
 
@@ -106,14 +105,14 @@ void sr_tx_packet(const struct sr_path *path, const struct sr_pkt *p, const stru
 	headers[1] = (uint8_t)((headers[1] & 0xcf) | pad << 4);
 	size_t total = header_len + payload_len + pad + SR_ICRC_BYTES;
 
-	if (tx.arena_used + SR_HEADERS_MAX + TX_COPY_BYTES + 8 > TX_ARENA_BYTES || tx.piece_count + (uint32_t)n + 2 > TX_PIECES)
+	if (tx.arena_used + SR_HEADERS_MAX + SR_TX_COPY_BYTES + 8 > TX_ARENA_BYTES || tx.piece_count + (uint32_t)n + 2 > TX_PIECES)
 		sr_tx_flush();
 	struct datagram *d = datagram_for(path, (uint32_t)total);
 	uint32_t crc = sr_icrc_begin(&path->icrc, (uint16_t)d->segments, total, headers, header_len);
 	uint8_t *at = tx.arena + tx.arena_used;
 	memcpy(at, headers, header_len);
 	size_t used = header_len;
-	if (payload_len <= TX_COPY_BYTES) {
+	if (payload_len <= SR_TX_COPY_BYTES) { /* cheaper than a piece, and it cannot change under the ICRC */
 		for (int i = 0; i < n; i++) {
 			memcpy(at + used, payload[i].iov_base, payload[i].iov_len);
 			used += payload[i].iov_len;

@@ -132,7 +132,7 @@ static int forwarded_round(void)
 {
 	static uint8_t packet[SR_HEADERS_MAX + SR_PMTU_MAX + 8];
 	int count = 0;
-	struct sr_rx_meta meta = { .segment = 0 };
+	struct sr_rx_meta meta = { .arrived_ns = sr_wire.now_ns };
 	for (size_t len; count < 64 && (len = sr_steer_receive(packet, sizeof(packet), &meta.from, &meta.to)) != 0; count++) {
 		sr_icrc_path_init(&meta.icrc, meta.from.sin6_addr.s6_addr, meta.to.s6_addr, ntohs(meta.from.sin6_port),
 				  SR_ROCE_PORT);

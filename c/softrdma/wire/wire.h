@@ -27,8 +27,9 @@
 #define SR_DEFAULT_PKEY 0xffff
 #define SR_UNACKED_MAX_OTHERS 128 /* PSNs in flight to an implementation that is not ours: rxe's own limit */
 #define SR_ACK_EVERY 64		  /* ask for an acknowledgement at least this often (rxe does the same) */
-#define SR_WINDOW 2048		  /* PSNs a requester may be ahead; a power of two */
+#define SR_WINDOW 4096		  /* PSNs a requester may be ahead; a power of two */
 #define SR_READ_CHUNK 256	  /* packets that one READ request asks for at most; long READs are several requests */
+#define SR_SACK_FROM 8	  /* packets from which on an acknowledgement to our own device is a SACK: it carries timing */
 #define SR_READS_MAX 128	  /* outstanding READ requests and atomics of a queue pair */
 #define SR_TX_BUDGET 192	  /* packets a queue pair may send before others get a turn */
 
@@ -120,6 +121,7 @@ struct sr_responder {
 	uint32_t msn;
 	uint32_t acked;	    /* packets taken since the last acknowledgement went out */
 	uint32_t echo_psn;  /* the request that arrived last */
+	uint64_t echo_ns;   /* and when the kernel got it */
 	bool ack_due;
 	bool sack_due;
 	bool nak_sent;	    /* silence until the expected packet arrives */
@@ -167,6 +169,7 @@ struct sr_wire {
 	unsigned slot;
 	bool gso_off;
 	uint64_t now_ns;
+	uint64_t arrived_ns; /* the packet being worked on reached the kernel then */
 	uint64_t timers_due_ns; /* no timer is due before; UINT64_MAX none */
 	struct sr_list tx_work; /* queue pairs with something to send now */
 	struct sr_list acks;	/* queue pairs that owe an acknowledgement */
@@ -204,7 +207,8 @@ size_t sr_steer_receive(uint8_t *buf, size_t size, struct sockaddr_in6 *from, st
 /* path.c */
 void sr_path_init(struct sr_path *path, const struct sr_av *av, uint16_t src_port);
 
-/* tx.c: packets are gathered until sr_tx_flush(). The payload must stay until then. */
+/* tx.c: packets are gathered until sr_tx_flush(). Payload must stay until then, unless it is small: then it was copied. */
+#define SR_TX_COPY_BYTES 256
 void sr_tx_packet(const struct sr_path *path, const struct sr_pkt *p, const struct iovec *payload, int n);
 void sr_tx_flush(void);
 bool sr_tx_pending(void);
@@ -217,6 +221,7 @@ struct sr_rx_meta {
 	struct in6_addr to;
 	struct sr_icrc_path icrc;
 	uint16_t segment; /* index within a coalesced datagram */
+	uint64_t arrived_ns; /* at the kernel; monotonic */
 };
 
 /* demux.c */
@@ -281,8 +286,14 @@ bool sr_ooo_any(const struct sr_wire_qp *w);
 int sr_ooo_bitmap(const struct sr_wire_qp *w, uint64_t *bits, int words);
 
 /* sack.c */
-size_t sr_sack_build(uint8_t *out, uint32_t echo_psn, const uint64_t *bits, int words);
-bool sr_sack_parse(const uint8_t *payload, size_t len, uint32_t *echo_psn, uint64_t *bits, int max_words, int *words);
+struct sr_sack {
+	uint32_t echo_psn, held_us;
+	int words;
+	uint64_t bits[SR_BITMAP_WORDS];
+};
+#define SR_SACK_BYTES_MAX (8 + SR_BITMAP_WORDS * 8)
+size_t sr_sack_build(const struct sr_sack *sack, uint8_t *out);
+bool sr_sack_parse(struct sr_sack *sack, const uint8_t *payload, size_t len);
 void sr_sack_send(struct sr_wire_qp *w);
 void sr_sack_receive(struct sr_wire_qp *w, const struct sr_pkt *p);
 
