@@ -1,0 +1,131 @@
+/**
+ * Debian's own RDMA programs on the embedded device: nobody here wrote them, so they say what a verbs program expects.
+ * Every mode on every road, both ends' exit codes and results read; the table of it is printed at the end.
+ */
+
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { type Case, fits, PERFTESTS, PINGPONGS } from './lib/cases.ts';
+import { Network } from './lib/network.ts';
+import { mustSucceed, perftestFlags, pingpongFlags, runPair } from './lib/pair.ts';
+import { parsePerftest, parsePingpong } from './lib/parse.ts';
+import { mustRun } from './lib/process.ts';
+import { Report } from './lib/report.ts';
+import { requireAll } from './lib/requirements.ts';
+import { makeRoad, ROAD_DOC, ROAD_PATH_MTU, type Road, type RoadName } from './lib/roads.ts';
+
+const ROADS = Object.keys(ROAD_DOC) as RoadName[];
+const LIMIT_MS = 15_000;
+/** Iterations of the cases that do not say: enough to wrap the queues, few enough for a machine that does other work too. */
+const PINGPONG_ITERATIONS = 300;
+const PERFTEST_ITERATIONS = 1000;
+/** Columns of perftest's tables after bytes and iterations. */
+const COLUMNS = { bw: 3, lat: 7 };
+
+const pingpongs = new Report('pingpong (us/iteration)', ROADS);
+const perftests = new Report('perftest (MB/s, us)', ROADS);
+const roads = new Map<RoadName, Road>();
+let network: Network;
+
+beforeAll(async () => {
+  requireAll([
+    ...new Set([...PINGPONGS, ...PERFTESTS].map(({ program }) => program)),
+    'ibv_devinfo',
+    'ibv_devices',
+  ]);
+  network = await Network.create();
+  for (const name of ROADS) roads.set(name, await makeRoad(network, name));
+});
+
+afterAll(() => {
+  network?.remove();
+  pingpongs.print();
+  perftests.print();
+});
+
+function roadOf(name: RoadName): Road {
+  const road = roads.get(name);
+  if (!road) throw new Error(`the road ${name} was not made`);
+  return road;
+}
+
+const title = ({ program, args }: Case): string => [program, ...args].join(' ');
+
+const withIterations = (args: readonly string[], iterations: number): readonly string[] =>
+  args.includes('-n') ? args : [...args, '-n', `${iterations}`];
+
+async function pingpong(road: Road, { program, args, limit_ms = LIMIT_MS }: Case): Promise<string> {
+  const counted = withIterations(args, PINGPONG_ITERATIONS);
+  const ended = await runPair(road, { program, args: counted, flags: pingpongFlags, limit_ms });
+  mustSucceed(ended);
+  const ends = [ended.server, ended.client].map(({ stdout, stderr }) => parsePingpong(stdout + stderr));
+  for (const end of ends) {
+    expect(end.iterations).toBeGreaterThan(0);
+    expect(end.bytes).toBeGreaterThanOrEqual(end.iterations);
+    expect(end.usecPerIteration).toBeGreaterThan(0);
+  }
+  return `${ends[1]?.usecPerIteration}`;
+}
+
+async function perftest(road: Road, { program, args, limit_ms = LIMIT_MS }: Case): Promise<string> {
+  const counted = withIterations(args, PERFTEST_ITERATIONS);
+  const ended = await runPair(road, { program, args: counted, flags: perftestFlags, limit_ms });
+  mustSucceed(ended);
+  const rows = parsePerftest(ended.client.stdout);
+  const latency = program.endsWith('_lat');
+  for (const { bytes, iterations, values } of rows) {
+    expect(bytes).toBeGreaterThan(0);
+    expect(iterations).toBeGreaterThan(0);
+    expect(values).toHaveLength(latency ? COLUMNS.lat : COLUMNS.bw);
+    const [first = 0, second = 0, third = 0] = values;
+    // The average of a run, or its typical round trip, is a positive number; the smallest is not above the largest.
+    expect(latency ? third : second).toBeGreaterThan(0);
+    if (latency) expect(second).toBeGreaterThanOrEqual(first);
+  }
+  // Sizes 2, 4, 8 ... 8 MiB.
+  expect(rows).toHaveLength(args.includes('-a') ? 23 : 1);
+  const last = rows.at(-1)?.values ?? [];
+  return `${latency ? last[2] : last[1]}`;
+}
+
+describe('ibverbs-utils', () => {
+  test('ibv_devices lists a device for each interface', async () => {
+    const text = await mustRun(['ibv_devices'], { netns: network.a.netns, env: network.env() });
+    const names = text.split('\n').flatMap((line) => line.match(/^\s+(rk_\S+)\s+[0-9a-f]{16}$/)?.[1] ?? []);
+    expect(names.sort()).toEqual(['rk_lo', network.a.device]);
+  });
+
+  test('ibv_devinfo -v shows an active RoCE port with the addresses of its interface', async () => {
+    const { a } = network;
+    const text = await mustRun(['ibv_devinfo', '-v', '-d', a.device], { netns: a.netns, env: network.env() });
+    expect(text).toContain('PORT_ACTIVE (4)');
+    expect(text).toMatch(/link_layer:\s+Ethernet/);
+    expect(text).toMatch(/active_mtu:\s+1024 \(3\)/);
+    for (const gid of [`::ffff:${a.ipv4}`, a.ipv6, 'fe80::']) expect(text).toContain(gid);
+  });
+
+  for (const name of ROADS) {
+    describe(ROAD_DOC[name], () => {
+      for (const mode of PINGPONGS.filter((each) => fits(each, ROAD_PATH_MTU[name]))) {
+        test(
+          title(mode),
+          () => pingpongs.note(title(mode), name, () => pingpong(roadOf(name), mode)),
+          30_000,
+        );
+      }
+    });
+  }
+});
+
+describe('perftest', () => {
+  for (const name of ROADS) {
+    describe(ROAD_DOC[name], () => {
+      for (const mode of PERFTESTS) {
+        test(
+          title(mode),
+          () => perftests.note(title(mode), name, () => perftest(roadOf(name), mode)),
+          30_000,
+        );
+      }
+    });
+  }
+});
