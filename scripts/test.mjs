@@ -20,6 +20,11 @@ const NOT_UNITS = new Set(['smoke', 'integration', 'perf', 'data']);
 const unitFolders = readdirSync('test')
   .filter((name) => !NOT_UNITS.has(name) && statSync(`test/${name}`).isDirectory())
   .map((name) => `./test/${name}/`);
+/** Tests between processes and network namespaces: *.test.ts, and any other file that is executable; helpers are neither. */
+const integrationFiles = (existsSync('test/integration') ? readdirSync('test/integration') : [])
+  .filter((name) => name.endsWith('.ts'))
+  .filter((name) => name.endsWith('.test.ts') || (statSync(`test/integration/${name}`).mode & 0o111) !== 0)
+  .sort();
 const manPages = existsSync('man') ? readdirSync('man') : [];
 
 function smoke(runtime) {
@@ -52,7 +57,11 @@ const steps = [
   { name: 'c-asan', run: ['make', '-s', '-C', 'c', '-j2', 'test-asan'], limit_s: 600 },
   { name: 'c-tsan', run: ['make', '-s', '-C', 'c', '-j2', 'test-tsan'], limit_s: 600 },
   { name: 'fuzz', run: ['make', '-s', '-C', 'c', '-j2', 'fuzz-run', 'FUZZ_SECONDS=3'], limit_s: 300 },
-  { name: 'integration', run: [bun, 'test', '--timeout', '120000', './test/integration/'], limit_s: 600 },
+  ...integrationFiles.map((name) => ({
+    name: `integration-${name.replace(/(\.test)?\.ts$/, '')}`,
+    run: [bun, 'test', '--timeout', '120000', `./test/integration/${name}`],
+    limit_s: 300,
+  })),
 ];
 
 /** Lines of a failed step that are shown; the rest of a long log is its end that matters. */
