@@ -80,7 +80,7 @@ export interface PingpongPlan {
 const PROTOCOL_TIMEOUT_NS = 2_000_000_000n;
 
 /** Starts one loop; returns how to wait for and end it. */
-function startLoop(
+export function startLoop(
   role: keyof typeof ENUMS.rk_dp_role,
   end: End,
   connection: Connection,
