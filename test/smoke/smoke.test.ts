@@ -39,4 +39,29 @@ describe(runtime, () => {
     expect(document.schema).toStartWith('rdmakit.topo-devices/');
     expect(document.devices.length).toBeGreaterThan(0);
   });
+
+  test('pingpong measures between two processes', async () => {
+    const { code, out, err } = await run(
+      'pingpong',
+      '-t',
+      'rc',
+      '-o',
+      'send',
+      '-D',
+      '50ms',
+      '--verify',
+      '--json',
+    );
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    const document = JSON.parse(out);
+    expect(document.schema).toStartWith('rdmakit.pingpong/');
+    expect(document.rows.length).toBeGreaterThan(0);
+  });
+
+  test('verbs-run hands a program its own words, the embedded device and back its exit code', async () => {
+    const words = ['-c', 'ibv_devices; exit 7', '--json', '-x'];
+    const { code, out, err } = await run('verbs-run', '--', 'sh', ...words);
+    expect({ code, err }).toEqual({ code: 7, err: '' });
+    expect(out).toContain('rk_lo');
+  });
 });
