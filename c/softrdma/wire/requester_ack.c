@@ -1,5 +1,6 @@
 /* requester_ack.c - responses: acknowledgements, READ data, atomic results, NAKs; and the completions they cause. */
 #define _GNU_SOURCE
+#include "../engine/rnr.h"
 #include "wire.h"
 
 /* Completes what is done and re-arms the timers; reports a failed WQE when its turn has come. */

@@ -29,17 +29,43 @@ struct join {
 	unsigned slot;
 };
 
+/* Generation of the living owner of a slot, 0 when there is none: a dead process's generation stays in its row. */
+static uint64_t owner_of(unsigned slot)
+{
+	return sr_registry_alive(slot) ? sr_registry_generation(slot) : 0;
+}
+
+/* Sharing works among processes of one registry, who agree on one program. Is the port free of others: the kernel's rxe,
+ * another user, a registry in another directory? 0 or EADDRINUSE. */
+static int port_is_ours(void)
+{
+	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(SR_ROCE_PORT) };
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0), off = 0, err = 0;
+	if (fd < 0)
+		return errno;
+	(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+	if (bind(fd, (struct sockaddr *)&any, sizeof(any)))
+		err = errno;
+	close(fd);
+	return err;
+}
+
 /* The bind happens under the registry's lock, so that map and kernel append in the same order. */
 static int join_locked(void *arg, const uint8_t *live, int count, void *area)
 {
 	struct join *j = arg;
 	struct sr_steer_map *map = area;
 	(void)live, (void)count;
-	sr_steer_map_prune(map, sr_registry_generation);
+	sr_steer_map_prune(map, owner_of);
+	if (map->count == 0) {
+		int err = port_is_ours();
+		if (err)
+			return err;
+	}
 	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(SR_ROCE_PORT) };
 	if (bind(j->fd, (struct sockaddr *)&any, sizeof(any)))
-		return errno; /* EADDRINUSE: the kernel's rxe, or another user's processes */
-	if (sr_steer_map_append(map, j->slot, sr_registry_generation(j->slot)))
+		return errno;
+	if (sr_steer_map_append(map, j->slot, owner_of(j->slot)))
 		return ENOSPC;
 	return attach(j->fd, map);
 }
@@ -62,7 +88,7 @@ static int learn_locked(void *arg, const uint8_t *live, int count, void *area)
 	unsigned slot = *(unsigned *)arg;
 	(void)live, (void)count;
 	uint32_t before = map->version;
-	sr_steer_map_prune(map, sr_registry_generation);
+	sr_steer_map_prune(map, owner_of);
 	/* Only when nobody else has just corrected the map: the packet was steered by the map as it was. */
 	if (map->version == before && before == correction.seen_version)
 		sr_steer_map_learn(map, slot, sr_wire.slot);
@@ -102,7 +128,7 @@ struct forwarded {
 
 void sr_steer_forward(unsigned slot, const struct sockaddr_in6 *from, const struct in6_addr *to, const uint8_t *packet, size_t len)
 {
-	uint64_t owner = slot && slot < SR_SLOTS - 1 ? sr_registry_generation(slot) : 0;
+	uint64_t owner = owner_of(slot);
 	if (owner == 0 || slot == sr_wire.slot || sr_wire.forward_fd < 0) {
 		SR_COUNT(rx_no_qp);
 		return;

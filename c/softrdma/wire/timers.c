@@ -16,16 +16,6 @@ uint64_t sr_ack_timeout_ns(uint8_t code)
 	return ns < TIMEOUT_MIN_NS ? TIMEOUT_MIN_NS : ns;
 }
 
-/* IBA table 45: the RNR NAK timer codes, in units of 10 us. */
-uint64_t sr_rnr_timer_ns(uint8_t code)
-{
-	static const uint16_t tens_of_us[32] = { 0,   1,   2,	 3,    4,    6,	   8,	 12,   16,   24,    32,
-						 48,  64,  96,	 128,  192,  256,  384,	 512,  768,  1024,  1536,
-						 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152 };
-	code &= 31;
-	return code ? tens_of_us[code] * UINT64_C(10000) : UINT64_C(655360000);
-}
-
 static void note_due(uint64_t deadline_ns)
 {
 	if (deadline_ns && deadline_ns < sr_wire.timers_due_ns)

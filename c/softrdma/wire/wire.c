@@ -16,7 +16,8 @@ int sr_wire_start(unsigned slot)
 	sr_wire.gso_off = false;
 	sr_wire.now_ns = sr_now_ns();
 	sr_fault_init(getenv("RDMAKIT_FAULT"));
-	return sr_port_open(slot);
+	sr_wire.start_error = sr_port_open(slot);
+	return sr_wire.start_error;
 }
 
 void sr_wire_stop(void) { sr_port_close(); }
@@ -34,7 +35,7 @@ static void bury(void)
 int sr_wire_qp_rtr(struct sr_qp *qp)
 {
 	if (sr_wire.fd < 0)
-		return ENETDOWN;
+		return sr_wire.start_error ? sr_wire.start_error : ENETDOWN;
 	struct sr_wire_qp *w = calloc(1, sizeof(*w));
 	if (!w)
 		return ENOMEM;

@@ -163,6 +163,7 @@ struct sr_wire_qp {
 
 struct sr_wire {
 	int fd;		/* receives, port 4791; -1 when the road is closed */
+	int start_error; /* why the road is closed: errno of sr_wire_start() */
 	int tx_fd;	/* sends, from a port of its own so that flows of two processes never look alike */
 	int forward_fd; /* packets that another process received for us */
 	uint16_t tx_port;
@@ -274,7 +275,6 @@ static inline bool sr_rsp_has_replies(const struct sr_wire_qp *w) { return w->rs
 /* timers.c */
 void sr_timers_update(struct sr_wire_qp *w);
 int sr_timers_run(void);
-uint64_t sr_rnr_timer_ns(uint8_t code);
 uint64_t sr_ack_timeout_ns(uint8_t code);
 
 /* reorder.c */
