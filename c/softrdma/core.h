@@ -312,6 +312,8 @@ struct sr_qp {
 		uint32_t expect;       /* responder: the next message's number */
 		uint32_t received;     /* responder: bytes of the message in progress */
 		bool in_message;
+		bool refused;          /* responder: the message `expect` was answered with a NAK, those behind it are dropped */
+		uint8_t refusal;       /* responder: a fatal NAK that waits until earlier READs are answered */
 		uint8_t rnr_left, retry_left;
 		bool waiting;          /* requester: a retry timer runs until deadline_ns */
 		uint64_t deadline_ns;
@@ -358,7 +360,7 @@ struct sr_engine {
 	struct sr_list mcast_qps;  /* queue pairs attached to a group */
 	uint32_t wire_users;       /* queue pairs (RC, UC on the wire; every UD) that need sr_wire_progress() */
 	uint32_t wire_connected;   /* of these, connected ones: the socket is looked at on every poll */
-	uint64_t polls;            /* counts inline progress, so that the helper sees somebody polls */
+	_Atomic uint64_t polls;    /* counts inline progress, so that the helper sees somebody polls */
 	uint32_t polls_asleep;     /* inline polls since the helper fell asleep */
 	bool helper_asleep;
 	struct sr_sink {           /* a poller that found its CQ empty takes completions straight from the engine */

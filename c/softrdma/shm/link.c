@@ -127,6 +127,7 @@ static struct sr_link *install(unsigned slot, uint64_t generation, int segment_f
 	l->rx.lines = sr_seg_ring(l->peer, sr.slot);
 	l->rx.ctl = sr_seg_ctl(l->peer, sr.slot);
 	sr_list_init(&l->acks);
+	sr_list_init(&l->owed);
 	sr_list_init(&l->blocked);
 	sr_list_init(&l->qps);
 	sr_lock();
@@ -168,6 +169,7 @@ static void lost(unsigned slot, uint64_t generation)
 			sr_sq_fail(qp, IBV_WC_RETRY_EXC_ERR, 0);
 		sr_qp_to_error(qp);
 	}
+	sr_shm_forget_control(l);
 	sr_unlock();
 	sr_segment_unmap(l->peer);
 	close(l->doorbell);

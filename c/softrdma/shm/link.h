@@ -29,6 +29,8 @@ struct sr_link {
 	bool poisoned;             /* the peer wrote nonsense into the ring: nothing more is read from it */
 	struct sr_tx_ring tx;
 	struct sr_rx_ring rx;
+	struct sr_list owed;       /* control messages that found the ring full */
+	uint32_t owed_count;
 	struct sr_list acks;       /* queue pairs that owe an acknowledgement */
 	struct sr_list blocked;    /* queue pairs waiting for room in tx */
 	struct sr_list qps;        /* bound queue pairs, by shm.link_node */

@@ -8,6 +8,8 @@
 
 static void flush_acks(struct sr_link *l)
 {
+	if (!sr_list_empty(&l->owed))
+		sr_shm_flush_control(l);
 	sr_list_for(n, tmp, &l->acks) sr_shm_send_ack(sr_list_entry(n, struct sr_qp, shm.ack_node));
 	sr_link_ring_bell(l);
 }
@@ -17,22 +19,26 @@ void sr_shm_flush_acks(void)
 	sr_list_for(n, tmp, &sr.links) flush_acks(sr_list_entry(n, struct sr_link, node));
 }
 
-static void dispatch(struct sr_link *l, const struct sr_msg *m, enum sr_msg_type type, uint32_t flags)
+static void dispatch(struct sr_link *l, const struct sr_msg *m, uint32_t word)
 {
+	enum sr_msg_type type = SR_WORD_TYPE(word);
+	uint32_t flags = SR_WORD_FLAGS(word), src_qpn = SR_ONCE(m->src_qpn), dst_qpn = SR_ONCE(m->dst_qpn);
+	size_t room = SR_WORD_LINES(word) * (size_t)SR_LINE - sizeof *m;
 	if (type == SR_MSG_UD) {
 		/* Nobody may speak in another process's name. */
-		if (sr_qpn_slot(m->src_qpn) == l->slot)
-			sr_shm_on_ud(m, flags);
+		if (sr_qpn_slot(src_qpn) == l->slot)
+			sr_shm_on_ud(m, room, flags);
 		else
 			SR_COUNT(shm_bad_messages);
 		return;
 	}
-	struct sr_qp *qp = sr_qp_find(m->dst_qpn);
+	struct sr_qp *qp = sr_qp_find(dst_qpn);
 	bool request = type == SR_MSG_SEND || type == SR_MSG_WRITE || type == SR_MSG_READ || type == SR_MSG_ATOMIC;
-	if (!qp || qp->link != l || qp->dest_qpn != m->src_qpn || !sr_qp_can_receive(qp)) {
+	if (!qp || qp->link != l || qp->dest_qpn != src_qpn || !sr_qp_can_receive(qp)) {
 		SR_COUNT(rx_no_qp);
-		if (request && (flags & SR_MSGF_FIRST) && !(flags & SR_MSGF_UC))
-			sr_shm_send_nak(l, m->dst_qpn, m->src_qpn, m->number, SR_NAK_NOT_READY, 0);
+		/* The last part as well: the queue pair may have left in the middle. */
+		if (request && (flags & (SR_MSGF_FIRST | SR_MSGF_LAST)) && !(flags & SR_MSGF_UC))
+			sr_shm_send_nak(l, dst_qpn, src_qpn, m->number, SR_NAK_NOT_READY, 0);
 		return;
 	}
 	if (flags & SR_MSGF_ACK)
@@ -46,16 +52,17 @@ static void dispatch(struct sr_link *l, const struct sr_msg *m, enum sr_msg_type
 		sr_shm_on_nak(qp, m);
 		break;
 	case SR_MSG_READ_DATA:
-	case SR_MSG_ATOMIC_DATA: {
-		size_t room = SR_WORD_LINES(atomic_load_explicit(&m->word, memory_order_relaxed)) * (size_t)SR_LINE - sizeof *m;
-		if (m->length > room)
-			SR_COUNT(shm_bad_messages);
-		else
-			sr_shm_on_data(qp, m, type == SR_MSG_ATOMIC_DATA);
+	case SR_MSG_ATOMIC_DATA:
+		sr_shm_on_data(qp, m, room, type == SR_MSG_ATOMIC_DATA);
 		break;
-	}
+	case SR_MSG_SEND:
+	case SR_MSG_WRITE:
+	case SR_MSG_READ:
+	case SR_MSG_ATOMIC:
+		sr_shm_on_request(l, qp, m, room, type, flags);
+		break;
 	default:
-		sr_shm_on_request(l, qp, m, type, flags);
+		SR_COUNT(shm_bad_messages);
 		break;
 	}
 }
@@ -98,7 +105,7 @@ static int read_ring(struct sr_link *l)
 		if (SR_WORD_TYPE(word) != SR_MSG_PAD) {
 			n++;
 			SR_COUNT(shm_messages_received);
-			dispatch(l, m, SR_WORD_TYPE(word), SR_WORD_FLAGS(word));
+			dispatch(l, m, word);
 		}
 		sr_rx_consume(&l->rx, lines);
 	}
@@ -140,7 +147,7 @@ int sr_shm_progress(void)
 	int done = 0;
 	sr_list_for(node, tmp, &sr.links) {
 		struct sr_link *l = sr_list_entry(node, struct sr_link, node);
-		if (!sr_list_empty(&l->acks)) /* deferred in the last round, and no message took them along */
+		if (!sr_list_empty(&l->acks) || !sr_list_empty(&l->owed)) /* deferred in the last round, and no message took them along */
 			flush_acks(l);
 		int n = l->poisoned ? 0 : read_ring(l);
 		if (!sr_list_empty(&l->blocked))

@@ -329,7 +329,7 @@ static void not_ready(struct sr_qp *qp, uint32_t number)
 
 void sr_shm_on_nak(struct sr_qp *qp, const struct sr_msg *m)
 {
-	uint32_t number = m->number;
+	uint32_t number = SR_ONCE(m->number), imm = SR_ONCE(m->imm);
 	if (qp->type != IBV_QPT_RC)
 		return;
 	bool half = qp->sq.next != qp->sq.head && sr_sq_at(&qp->sq, qp->sq.next)->progress_bytes && number == qp->shm.sent;
@@ -341,7 +341,7 @@ void sr_shm_on_nak(struct sr_qp *qp, const struct sr_msg *m)
 		qp->shm.retry_left = qp->attr.retry_cnt;
 	}
 	reap(qp);
-	switch (m->imm & 0xff) {
+	switch (imm & 0xff) {
 	case SR_NAK_RNR:
 		SR_COUNT(rnr_nak_retry_err);
 		if (qp->attr.rnr_retry != 7) {
@@ -351,7 +351,7 @@ void sr_shm_on_nak(struct sr_qp *qp, const struct sr_msg *m)
 			}
 			qp->shm.rnr_left--;
 		}
-		rewind_to(qp, number, sr_rnr_timer_ns(m->imm >> 8 & 31));
+		rewind_to(qp, number, sr_rnr_timer_ns(imm >> 8 & 31));
 		break;
 	case SR_NAK_NOT_READY:
 		not_ready(qp, number);
@@ -368,22 +368,23 @@ void sr_shm_on_nak(struct sr_qp *qp, const struct sr_msg *m)
 	}
 }
 
-void sr_shm_on_data(struct sr_qp *qp, const struct sr_msg *m, bool atomic)
+void sr_shm_on_data(struct sr_qp *qp, const struct sr_msg *m, size_t room, bool atomic)
 {
+	uint32_t length = SR_ONCE(m->length);
 	uint32_t i = find(qp, m->number);
 	struct sr_swqe *w = sr_sq_at(&qp->sq, i);
 	if (i == qp->sq.next || !sr_opcode_is_read(w->opcode) || (w->opcode == IBV_WR_RDMA_READ) == atomic ||
-	    m->total != w->progress_bytes || m->length > w->length - w->progress_bytes) {
+	    m->total != w->progress_bytes || length > room || length > w->length - w->progress_bytes) {
 		SR_COUNT(shm_bad_messages);
 		return;
 	}
-	int err = sr_swqe_store(qp, w, w->progress_bytes, m + 1, m->length);
+	int err = sr_swqe_store(qp, w, w->progress_bytes, m + 1, length);
 	if (err) {
 		reap(qp);
 		fail_oldest(qp, (enum ibv_wc_status)-err);
 		return;
 	}
-	w->progress_bytes += m->length;
+	w->progress_bytes += length;
 	if (w->progress_bytes < w->length)
 		return;
 	w->flags |= SR_WQE_DONE;
@@ -411,7 +412,8 @@ void sr_shm_qp_rtr(struct sr_qp *qp, struct sr_link *link)
 	qp->link = link;
 	qp->shm.sent = qp->shm.acked = qp->shm.expect = 0;
 	qp->shm.begun = qp->sq.next;
-	qp->shm.in_message = false;
+	qp->shm.in_message = qp->shm.refused = false;
+	qp->shm.refusal = 0;
 	qp->shm.rnr_left = 7;
 	qp->shm.retry_left = 7;
 	qp->shm.waiting = false;
@@ -421,8 +423,7 @@ void sr_shm_qp_rtr(struct sr_qp *qp, struct sr_link *link)
 void sr_shm_qp_reset(struct sr_qp *qp)
 {
 	if (!sr_list_empty(&qp->shm.ack_node)) /* what was executed is acknowledged, even when this is the end */
-		sr_shm_send_ack(qp);
-	sr_list_del(&qp->shm.ack_node);
+		sr_shm_leave_ack(qp);
 	sr_list_del(&qp->shm.blocked_node);
 	sr_list_del(&qp->shm.timer_node);
 	sr_list_del(&qp->shm.link_node);

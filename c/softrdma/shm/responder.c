@@ -41,31 +41,9 @@ void sr_shm_send_ack(struct sr_qp *qp)
 	SR_COUNT(shm_messages_sent);
 }
 
-void sr_shm_send_nak(struct sr_link *l, uint32_t src_qpn, uint32_t dst_qpn, uint32_t number, enum sr_nak code, uint32_t rnr_timer)
+/* A fatal answer: the requester's queue pair ends with the NAK, ours with the event. */
+static void refuse_now(struct sr_qp *qp, enum sr_nak code)
 {
-	struct sr_msg *m = sr_link_reserve(l, sizeof *m);
-	if (!m)
-		return; /* the requester's ring is full of answers; it will ask again */
-	m->src_qpn = src_qpn;
-	m->dst_qpn = dst_qpn;
-	m->number = number;
-	m->ack = 0;
-	m->length = 0;
-	m->imm = code | rnr_timer << 8;
-	m->total = 0;
-	sr_link_commit(l, m, sizeof *m, SR_MSG_NAK, SR_MSGF_FIRST | SR_MSGF_LAST);
-	SR_COUNT(shm_messages_sent);
-}
-
-/* A fatal answer: the requester's queue pair ends with the NAK, ours with the event. UC has no answers: it drops. */
-static void refuse(struct sr_qp *qp, enum sr_nak code)
-{
-	qp->shm.in_message = false;
-	if (qp->type == IBV_QPT_UC) {
-		SR_COUNT(rx_uc_dropped);
-		qp->rx->active = false;
-		return;
-	}
 	sr_shm_send_nak(qp->link, qp->qpn, qp->dest_qpn, qp->shm.expect, code, 0);
 	sr_link_ring_bell(qp->link);
 	if (code == SR_NAK_REMOTE_ACCESS)
@@ -73,14 +51,31 @@ static void refuse(struct sr_qp *qp, enum sr_nak code)
 	sr_qp_responder_error(qp, code == SR_NAK_REMOTE_ACCESS ? IBV_EVENT_QP_ACCESS_ERR : IBV_EVENT_QP_REQ_ERR);
 }
 
-/* No receive WQE. RC: come back later; UC: the message is lost. */
-static void receiver_not_ready(struct sr_qp *qp)
+/* UC has no answers: it drops the message and keeps the receive WQE for the next. In RC, READs that came before are answered first. */
+static void refuse(struct sr_qp *qp, enum sr_nak code)
 {
 	qp->shm.in_message = false;
 	if (qp->type == IBV_QPT_UC)
 		SR_COUNT(rx_uc_dropped);
+	else if (!sr_list_empty(&qp->shm.reads))
+		qp->shm.refusal = code;
 	else
-		sr_shm_send_nak(qp->link, qp->qpn, qp->dest_qpn, qp->shm.expect, SR_NAK_RNR, qp->attr.min_rnr_timer);
+		refuse_now(qp, code);
+}
+
+/* The receive WQE for a message; one that a broken-off message took and did not fill serves again. */
+static int take_receive(struct sr_qp *qp) { return qp->rx->active ? 0 : sr_rx_take(qp); }
+
+/* No receive WQE. RC: come back later; UC: the message is lost. */
+static void receiver_not_ready(struct sr_qp *qp)
+{
+	qp->shm.in_message = false;
+	if (qp->type == IBV_QPT_UC) {
+		SR_COUNT(rx_uc_dropped);
+		return;
+	}
+	qp->shm.refused = true;
+	sr_shm_send_nak(qp->link, qp->qpn, qp->dest_qpn, qp->shm.expect, SR_NAK_RNR, qp->attr.min_rnr_timer);
 }
 
 static void executed(struct sr_qp *qp)
@@ -93,22 +88,21 @@ static void executed(struct sr_qp *qp)
 }
 
 /* The pieces of a payload: behind the header, or in the sender's arena. Returns their number, -1 when they are not valid. */
-static int pieces(struct sr_link *l, const struct sr_msg *m, const void *payload, size_t payload_bytes, uint32_t flags,
-		  struct iovec *iov)
+static int pieces(struct sr_link *l, uint32_t length, const void *payload, size_t payload_bytes, uint32_t flags, struct iovec *iov)
 {
 	if (!(flags & SR_MSGF_REF)) {
-		if (m->length > payload_bytes)
+		if (length > payload_bytes)
 			return -1;
-		iov[0] = (struct iovec){ (void *)(uintptr_t)payload, m->length };
+		iov[0] = (struct iovec){ (void *)(uintptr_t)payload, length };
 		return 1;
 	}
 	const struct sr_msg_ref *ref = payload;
-	uint64_t total = 0, length = m->length;
+	uint64_t total = 0;
 	int n = 0;
 	while (total < length) {
 		if (n == SR_MAX_SGE || (size_t)(n + 1) * sizeof *ref > payload_bytes)
 			return -1;
-		uint64_t off = ref[n].offset, len = ref[n].length; /* read once: the sender could change them */
+		uint64_t off = SR_ONCE(ref[n].offset), len = SR_ONCE(ref[n].length);
 		if (!len || len > length - total || off < SR_OFF_ARENA || off > SR_SEGMENT_BYTES - len)
 			return -1;
 		iov[n++] = (struct iovec){ (char *)l->peer + off, len };
@@ -133,23 +127,35 @@ static void finish_receive(struct sr_qp *qp, const struct sr_msg *m, uint32_t fl
 static void fail_receive(struct sr_qp *qp, enum ibv_wc_status status, enum sr_nak code)
 {
 	struct ibv_wc wc = { .opcode = IBV_WC_RECV };
+	if (qp->type == IBV_QPT_UC && status == IBV_WC_LOC_PROT_ERR) { /* the WQE would fail every message */
+		qp->shm.in_message = false;
+		sr_rx_complete(qp, status, &wc, false);
+		sr_qp_to_error(qp);
+		return;
+	}
 	if (qp->type != IBV_QPT_UC)
 		sr_rx_complete(qp, status, &wc, false);
 	refuse(qp, code);
+}
+
+/* An operation that the queue pair does not serve at all is an invalid request; a bad key or address is an access error. */
+static enum sr_nak refusal_of(const struct sr_qp *qp, unsigned access)
+{
+	return qp->access & access ? SR_NAK_REMOTE_ACCESS : SR_NAK_INVALID_REQUEST;
 }
 
 static void on_send(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m, size_t payload_bytes, uint32_t flags)
 {
 	struct iovec iov[SR_MAX_SGE];
 	if (flags & SR_MSGF_FIRST) {
-		if (sr_rx_take(qp)) {
+		if (take_receive(qp)) {
 			receiver_not_ready(qp);
 			return;
 		}
 		qp->shm.received = 0;
 		qp->shm.in_message = true;
 	}
-	int n = pieces(l, m, m + 1, payload_bytes, flags, iov);
+	int n = pieces(l, SR_ONCE(m->length), m + 1, payload_bytes, flags, iov);
 	if (n < 0) {
 		SR_COUNT(shm_bad_messages);
 		fail_receive(qp, IBV_WC_LOC_QP_OP_ERR, SR_NAK_INVALID_REQUEST);
@@ -177,28 +183,29 @@ static void on_write(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m
 {
 	const struct sr_msg_rdma *r = (const struct sr_msg_rdma *)(m + 1);
 	struct iovec iov[SR_MAX_SGE];
-	uint32_t off = r->offset, length = m->length, total = m->total;
 	if (payload_bytes < sizeof *r) {
 		SR_COUNT(shm_bad_messages);
 		refuse(qp, SR_NAK_INVALID_REQUEST);
 		return;
 	}
+	uint32_t off = SR_ONCE(r->offset), length = SR_ONCE(m->length), total = SR_ONCE(m->total), rkey = SR_ONCE(r->rkey);
+	uint64_t addr = SR_ONCE(r->remote_addr);
 	if (flags & SR_MSGF_FIRST) {
 		qp->shm.received = 0;
 		qp->shm.in_message = true;
-		if (!sr_remote_ptr(qp, r->rkey, r->remote_addr, total, IBV_ACCESS_REMOTE_WRITE)) {
-			refuse(qp, SR_NAK_REMOTE_ACCESS);
+		if (!sr_remote_ptr(qp, rkey, addr, total, IBV_ACCESS_REMOTE_WRITE)) {
+			refuse(qp, refusal_of(qp, IBV_ACCESS_REMOTE_WRITE));
 			return;
 		}
 	}
 	if (!(flags & SR_MSGF_PLACED)) {
-		int n = pieces(l, m, r + 1, payload_bytes - sizeof *r, flags, iov);
-		if (n < 0 || off != qp->shm.received || length > total - off) {
+		int n = pieces(l, length, r + 1, payload_bytes - sizeof *r, flags, iov);
+		if (n < 0 || off != qp->shm.received || off > total || length > total - off) {
 			SR_COUNT(shm_bad_messages);
 			refuse(qp, SR_NAK_INVALID_REQUEST);
 			return;
 		}
-		char *to = sr_remote_ptr(qp, r->rkey, r->remote_addr + off, length, IBV_ACCESS_REMOTE_WRITE);
+		char *to = sr_remote_ptr(qp, rkey, addr + off, length, IBV_ACCESS_REMOTE_WRITE);
 		if (!to) { /* deregistered since the first fragment */
 			refuse(qp, SR_NAK_REMOTE_ACCESS);
 			return;
@@ -212,7 +219,7 @@ static void on_write(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m
 	if (!(flags & SR_MSGF_LAST))
 		return;
 	if (flags & SR_MSGF_IMM) {
-		if (sr_rx_take(qp)) {
+		if (take_receive(qp)) {
 			receiver_not_ready(qp);
 			return;
 		}
@@ -230,7 +237,7 @@ static bool send_reply(struct sr_qp *qp, struct sr_shm_read *r)
 		const void *from = r->atomic ? (void *)&r->old :
 					       sr_remote_ptr(qp, r->rkey, r->addr + r->done, chunk, IBV_ACCESS_REMOTE_READ);
 		if (!from) {
-			refuse(qp, SR_NAK_REMOTE_ACCESS);
+			refuse_now(qp, SR_NAK_REMOTE_ACCESS);
 			return true; /* the queue pair has left the road, replies and all */
 		}
 		struct sr_msg *m = sr_link_reserve(qp->link, sizeof *m + chunk);
@@ -269,6 +276,8 @@ bool sr_shm_continue_replies(struct sr_qp *qp)
 		sr_list_del(&r->node);
 		free(r);
 	}
+	if (qp->shm.refusal)
+		refuse_now(qp, qp->shm.refusal);
 	return true;
 }
 
@@ -296,16 +305,16 @@ static void on_read(struct sr_qp *qp, const struct sr_msg *m, size_t payload_byt
 		refuse(qp, SR_NAK_INVALID_REQUEST);
 		return;
 	}
-	r.rkey = a->rkey;
-	r.addr = a->remote_addr;
-	r.length = atomic ? 8 : m->total;
+	r.rkey = SR_ONCE(a->rkey);
+	r.addr = SR_ONCE(a->remote_addr);
+	r.length = atomic ? 8 : SR_ONCE(m->total);
 	if (atomic && (r.addr & 7)) {
 		refuse(qp, SR_NAK_INVALID_REQUEST);
 		return;
 	}
 	void *p = sr_remote_ptr(qp, r.rkey, r.addr, r.length, atomic ? IBV_ACCESS_REMOTE_ATOMIC : IBV_ACCESS_REMOTE_READ);
 	if (!p || (atomic && ((uintptr_t)p & 7))) {
-		refuse(qp, p ? SR_NAK_INVALID_REQUEST : SR_NAK_REMOTE_ACCESS);
+		refuse(qp, p ? SR_NAK_INVALID_REQUEST : refusal_of(qp, atomic ? IBV_ACCESS_REMOTE_ATOMIC : IBV_ACCESS_REMOTE_READ));
 		return;
 	}
 	if (atomic)
@@ -316,37 +325,47 @@ static void on_read(struct sr_qp *qp, const struct sr_msg *m, size_t payload_byt
 	reply(qp, &r);
 }
 
-void sr_shm_on_request(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m, enum sr_msg_type type, uint32_t flags)
+/* The message is not the one expected. Ahead of one that was refused: it will be sent again. Otherwise the ends count differently,
+ * because one was connected anew: the requester is told that nobody here waits for it. */
+static void out_of_turn(struct sr_qp *qp, uint32_t number, uint32_t flags)
 {
-	size_t payload_bytes = SR_WORD_LINES(atomic_load_explicit(&m->word, memory_order_relaxed)) * (size_t)SR_LINE - sizeof *m;
+	if ((int32_t)(number - qp->shm.expect) < 0)
+		SR_COUNT(duplicate_request);
+	else if (qp->shm.refused)
+		return;
+	if (!sr_list_empty(&qp->shm.ack_node))
+		sr_shm_leave_ack(qp); /* first, so that a NAK of something finished is seen to be that */
+	if (flags & SR_MSGF_FIRST)
+		sr_shm_send_nak(qp->link, qp->qpn, qp->dest_qpn, number, SR_NAK_NOT_READY, 0);
+}
+
+void sr_shm_on_request(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m, size_t room, enum sr_msg_type type, uint32_t flags)
+{
 	bool uc = qp->type == IBV_QPT_UC;
+	uint32_t number = SR_ONCE(m->number);
 	if (uc != !!(flags & SR_MSGF_UC)) {
 		SR_COUNT(shm_bad_messages);
 		return;
 	}
-	if (!uc && m->number != qp->shm.expect) {
-		if ((int32_t)(m->number - qp->shm.expect) < 0) {
-			SR_COUNT(duplicate_request);
-			sr_shm_owe_ack(qp);
-		}
-		return; /* ahead: sent before it learned of our NAK; it will send them again */
+	if (qp->shm.refusal)
+		return;
+	if (!uc && number != qp->shm.expect) {
+		out_of_turn(qp, number, flags);
+		return;
 	}
 	if (!(flags & SR_MSGF_FIRST) && !qp->shm.in_message)
 		return; /* the rest of a message that was refused */
-	if ((flags & SR_MSGF_FIRST) && qp->shm.in_message) {
-		/* UC: the sender failed in the middle and began anew. RC never does. */
-		qp->rx->active = false;
-		qp->shm.in_message = false;
-	}
+	if (flags & SR_MSGF_FIRST) /* UC: the sender may have failed in the middle of the last one. RC never begins anew. */
+		qp->shm.in_message = qp->shm.refused = false;
 	switch (type) {
 	case SR_MSG_SEND:
-		on_send(l, qp, m, payload_bytes, flags);
+		on_send(l, qp, m, room, flags);
 		break;
 	case SR_MSG_WRITE:
-		on_write(l, qp, m, payload_bytes, flags);
+		on_write(l, qp, m, room, flags);
 		break;
 	default:
-		on_read(qp, m, payload_bytes, type == SR_MSG_ATOMIC);
+		on_read(qp, m, room, type == SR_MSG_ATOMIC);
 		break;
 	}
 }

@@ -6,12 +6,25 @@
 /* requester.c */
 void sr_shm_on_ack(struct sr_qp *qp, uint32_t ack);
 void sr_shm_on_nak(struct sr_qp *qp, const struct sr_msg *m);
-void sr_shm_on_data(struct sr_qp *qp, const struct sr_msg *m, bool atomic);
+void sr_shm_on_data(struct sr_qp *qp, const struct sr_msg *m, size_t room, bool atomic);
 void sr_shm_on_timer(struct sr_qp *qp);
 
-/* responder.c */
-void sr_shm_on_request(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m, enum sr_msg_type type, uint32_t flags);
+/* A field of a message is read once: its writer could change it between two looks. */
+#define SR_ONCE(field) (*(const volatile __typeof__(field) *)&(field))
+
+/* control.c */
+struct sr_control {
+	enum sr_msg_type type; /* ACK or NAK */
+	uint32_t src_qpn, dst_qpn, number, ack, imm;
+};
+void sr_shm_send_control(struct sr_link *l, const struct sr_control *c);
+void sr_shm_flush_control(struct sr_link *l);
+void sr_shm_forget_control(struct sr_link *l);
+/* The acknowledgement that a queue pair owes, in the link's care: the queue pair is leaving. */
+void sr_shm_leave_ack(struct sr_qp *qp);
 void sr_shm_send_nak(struct sr_link *l, uint32_t src_qpn, uint32_t dst_qpn, uint32_t number, enum sr_nak code, uint32_t rnr_timer);
+/* responder.c. `room`: bytes behind the header, by the lines the message came in. */
+void sr_shm_on_request(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m, size_t room, enum sr_msg_type type, uint32_t flags);
 /* Continues answering READs that found the ring full; true when none is left. */
 bool sr_shm_continue_replies(struct sr_qp *qp);
 void sr_shm_forget_replies(struct sr_qp *qp);
@@ -44,5 +57,5 @@ static inline void sr_shm_set_timer(struct sr_qp *qp, uint64_t delay_ns)
 }
 
 /* ud.c */
-void sr_shm_on_ud(const struct sr_msg *m, uint32_t flags);
+void sr_shm_on_ud(const struct sr_msg *m, size_t room, uint32_t flags);
 #endif

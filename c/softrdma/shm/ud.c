@@ -75,11 +75,10 @@ enum sr_ud_sent sr_shm_ud_send(struct sr_qp *qp, struct sr_swqe *w, const struct
 	return SR_UD_SENT;
 }
 
-void sr_shm_on_ud(const struct sr_msg *m, uint32_t flags)
+void sr_shm_on_ud(const struct sr_msg *m, size_t room, uint32_t flags)
 {
-	size_t room = SR_WORD_LINES(atomic_load_explicit(&m->word, memory_order_relaxed)) * (size_t)SR_LINE - sizeof *m;
-	struct sr_qp *qp = sr_qp_find(m->dst_qpn);
-	uint32_t length = m->length;
+	struct sr_qp *qp = sr_qp_find(SR_ONCE(m->dst_qpn));
+	uint32_t length = SR_ONCE(m->length);
 	if (!qp || length < SR_GRH_BYTES || length > room) {
 		SR_COUNT(shm_bad_messages);
 		return;
