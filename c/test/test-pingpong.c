@@ -25,7 +25,11 @@
 #define EXCHANGES 30
 #else
 #define POLLED_WRITE 1
+#if defined(__SANITIZE_ADDRESS__)
+#define EXCHANGES 100
+#else
 #define EXCHANGES 300
+#endif
 #endif
 
 static void open_pair(struct verbs_pair *pair, enum ibv_qp_type type, uint32_t size)

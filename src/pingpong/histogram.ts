@@ -136,13 +136,12 @@ export class Histogram {
     const plain = inflateSync(bytes.subarray(8), { maxOutputLength: HEADER_BYTES + 9 * COUNTS_LENGTH });
     if (plain.length < HEADER_BYTES || plain.readInt32BE(0) !== COOKIE)
       throw new RangeError('not an HdrHistogram V2 document');
+    // The highest value only decides how long the array is; the buckets follow from the other two.
     const sameLayout =
       plain.readInt32BE(8) === 0 &&
       plain.readInt32BE(12) === SIGNIFICANT_DIGITS &&
-      plain.readBigInt64BE(16) === 1n &&
-      plain.readBigInt64BE(24) === BigInt(HIGHEST_NS);
-    if (!sameLayout)
-      throw new RangeError('a histogram of another layout (lowest value, highest value or digits differ)');
+      plain.readBigInt64BE(16) === 1n;
+    if (!sameLayout) throw new RangeError('a histogram of another layout (lowest value or digits differ)');
     const histogram = new Histogram();
     decodeCounts(plain.subarray(HEADER_BYTES, HEADER_BYTES + plain.readInt32BE(4)), histogram.counts);
     histogram.#summarize(exact);
