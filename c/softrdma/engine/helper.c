@@ -118,7 +118,7 @@ static void work(void)
 		for (int i = 0; i < 32; i++)
 			sr_cpu_relax();
 		sched_yield();
-		if (sr.polls != polls)
+		if (atomic_load_explicit(&sr.polls, memory_order_relaxed) != polls)
 			return;
 	}
 }

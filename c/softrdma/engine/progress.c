@@ -16,7 +16,7 @@ int sr_progress_locked(bool in_poll)
 
 	sr.in_poll = in_poll;
 	if (in_poll) {
-		sr.polls++;
+		atomic_store_explicit(&sr.polls, atomic_load_explicit(&sr.polls, memory_order_relaxed) + 1, memory_order_relaxed);
 		if (sr.helper_asleep && ++sr.polls_asleep > POLLS_BEFORE_STAND_BACK)
 			sr_helper_stand_back();
 	}
