@@ -315,6 +315,9 @@ struct sr_qp {
 		bool refused;          /* responder: the message `expect` was answered with a NAK, those behind it are dropped */
 		uint8_t refusal;       /* responder: a fatal NAK that waits until earlier READs are answered */
 		uint8_t rnr_left, retry_left;
+		uint64_t patience_until_ns; /* UD: datagrams wait in the ring for a receive WQE until then; 0 not waiting */
+		bool impatient;        /* UD: that was in vain; dropped until the receive queue's head moves on */
+		uint32_t impatient_head;
 		bool waiting;          /* requester: a retry timer runs until deadline_ns */
 		uint64_t deadline_ns;
 		struct sr_list ack_node;     /* in link->acks: an acknowledgement is owed */

@@ -50,6 +50,13 @@ static int rank(const uint8_t *ip)
 	return ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80 ? 0 : 1;
 }
 
+/* Row 0 is the link-local address's, also while there is none: it often comes seconds after the others, and the index of the
+ * addresses that people name would otherwise depend on when a program was started. The kernel's drivers do the same. */
+static int first_row(const struct sr_device *d, int rank)
+{
+	return rank > 0 && !(d->link.flags & IFF_LOOPBACK) ? 1 : 0;
+}
+
 /* Brings the GID table up to date; rows keep their index. Returns whether it changed. */
 static bool update_gids(struct sr_device *d, const struct sr_net *net)
 {
@@ -63,7 +70,7 @@ static bool update_gids(struct sr_device *d, const struct sr_net *net)
 			for (int g = 0; g < SR_LIMIT_GIDS && at < 0; g++)
 				if (d->gids[g].valid && !memcmp(d->gids[g].gid.raw, a->ip, 16))
 					at = g;
-			for (int g = 0; g < SR_LIMIT_GIDS && at < 0; g++)
+			for (int g = first_row(d, r); g < SR_LIMIT_GIDS && at < 0; g++)
 				if (!d->gids[g].valid) {
 					memcpy(d->gids[g].gid.raw, a->ip, 16);
 					d->gids[g].valid = changed = true;

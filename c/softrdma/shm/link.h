@@ -26,6 +26,7 @@ struct sr_link {
 	struct sr_segment *peer;
 	int doorbell;              /* eventfd of the peer */
 	bool dirty;                /* messages were sent since the bell was last considered */
+	bool resting;              /* the next message is a datagram whose receiver has no receive WQE yet */
 	bool poisoned;             /* the peer wrote nonsense into the ring: nothing more is read from it */
 	struct sr_tx_ring tx;
 	struct sr_rx_ring rx;

@@ -4,6 +4,7 @@
 #include "shm.h"
 
 #define MESSAGES_PER_ROUND 64
+#define REST_NS 500000u /* how often a sleeping helper looks again at a ring that waits for a receive WQE */
 #define PUBLISH_LINES (SR_RING_LINES / 8)
 
 static void flush_acks(struct sr_link *l)
@@ -95,12 +96,17 @@ static int read_ring(struct sr_link *l)
 	uint32_t word;
 	struct sr_msg *m;
 	int n = 0;
+	l->resting = false;
 	while (n < MESSAGES_PER_ROUND && (m = sr_rx_peek(&l->rx, &word))) {
 		uint32_t lines = SR_WORD_LINES(word), at = l->rx.head % SR_RING_LINES;
 		if (!(word >> 31) || !lines || lines > SR_MSG_MAX_LINES || at + lines > SR_RING_LINES) {
 			SR_COUNT(shm_bad_messages);
 			l->poisoned = true;
 			return n;
+		}
+		if (SR_WORD_TYPE(word) == SR_MSG_UD && sr_shm_ud_must_wait(m)) {
+			l->resting = true;
+			break;
 		}
 		if (SR_WORD_TYPE(word) != SR_MSG_PAD) {
 			n++;
@@ -134,6 +140,9 @@ static void run_timers(void)
 uint64_t sr_shm_next_deadline_ns(void)
 {
 	uint64_t earliest = UINT64_MAX;
+	sr_list_for(n, tmp, &sr.links)
+		if (sr_list_entry(n, struct sr_link, node)->resting)
+			earliest = sr_now_ns() + REST_NS;
 	sr_list_for(n, tmp, &sr.shm_timers) {
 		struct sr_qp *qp = sr_list_entry(n, struct sr_qp, shm.timer_node);
 		if (qp->shm.deadline_ns < earliest)

@@ -57,5 +57,6 @@ static inline void sr_shm_set_timer(struct sr_qp *qp, uint64_t delay_ns)
 }
 
 /* ud.c */
+bool sr_shm_ud_must_wait(const struct sr_msg *m);
 void sr_shm_on_ud(const struct sr_msg *m, size_t room, uint32_t flags);
 #endif

@@ -28,6 +28,9 @@ enum sr_ud_sent {
 };
 enum sr_ud_sent sr_shm_ud_send(struct sr_qp *qp, struct sr_swqe *w, const struct iovec *iov, int n);
 
+/* A receive WQE was posted to a UD queue pair: datagrams may be waiting for it. */
+void sr_shm_ud_receive_posted(struct sr_qp *qp);
+
 /* The queue pair's or key's row in the shared tables, kept in step with the private objects. */
 void sr_shm_publish_qp(struct sr_qp *qp);
 void sr_shm_retract_qp(struct sr_qp *qp);

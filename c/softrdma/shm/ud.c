@@ -75,6 +75,40 @@ enum sr_ud_sent sr_shm_ud_send(struct sr_qp *qp, struct sr_swqe *w, const struct
 	return SR_UD_SENT;
 }
 
+/* A receiver that is merely late (preempted, while the helper reads its ring) should not lose datagrams that a sender's full ring
+ * would hold back: the ring rests for a moment. One that leaves its queue empty is not waited for again until it posts. */
+bool sr_shm_ud_must_wait(const struct sr_msg *m)
+{
+	struct sr_qp *qp = sr_qp_find(SR_ONCE(m->dst_qpn));
+	if (!qp || qp->type != IBV_QPT_UD || !sr_qp_can_receive(qp))
+		return false;
+	struct sr_rq *rq = qp->srq ? &qp->srq->rq : &qp->rq;
+	if (rq->head != rq->tail) {
+		qp->shm.patience_until_ns = 0;
+		return false;
+	}
+	if (qp->shm.impatient && qp->shm.impatient_head == rq->head)
+		return false;
+	uint64_t now = sr_now_ns();
+	if (!qp->shm.patience_until_ns)
+		qp->shm.patience_until_ns = now + FULL_NS;
+	if (now < qp->shm.patience_until_ns)
+		return true;
+	qp->shm.patience_until_ns = 0;
+	qp->shm.impatient = true;
+	qp->shm.impatient_head = rq->head;
+	return false;
+}
+
+void sr_shm_ud_receive_posted(struct sr_qp *qp)
+{
+	if (qp->shm.patience_until_ns) {
+		qp->shm.patience_until_ns = 0;
+		if (sr.helper_asleep)
+			sr_helper_kick();
+	}
+}
+
 void sr_shm_on_ud(const struct sr_msg *m, size_t room, uint32_t flags)
 {
 	struct sr_qp *qp = sr_qp_find(SR_ONCE(m->dst_qpn));

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include "../engine/lock.h"
 #include "../engine/state.h"
+#include "../shm/shm.h"
 
 int sr_rq_init(struct sr_rq *rq, uint32_t max_wr, uint32_t max_sge)
 {
@@ -58,6 +59,8 @@ int sr_post_recv(struct ibv_qp *ibqp, struct ibv_recv_wr *wr, struct ibv_recv_wr
 	int err = sr_rq_post(&qp->rq, wr, bad);
 	if (sr_qp_state(qp) == IBV_QPS_ERR)
 		sr_rq_flush(qp);
+	else if (qp->type == IBV_QPT_UD)
+		sr_shm_ud_receive_posted(qp);
 	sr_unlock();
 	return err;
 }
