@@ -186,26 +186,65 @@ static int make_shared(char *addr, size_t len, uint64_t offset)
 	return err;
 }
 
-/* The way back. Where writers cannot be held, the pages stay shared: correct, but they count as ours until unmapped. */
-static bool make_private(char *addr, size_t len, uint64_t offset)
+/* ---- the way back ---------------------------------------------------------------------------------------------------- */
+
+/* Where the application has pages of [from, to) of the segment now: it may have moved, split or unmapped what it registered. */
+struct found {
+	uint64_t from, to;
+	struct {
+		char *addr;
+		size_t length;
+		uint64_t offset;
+	} part[256];
+	int n;
+};
+
+static bool collect(void *arg, const struct sr_map *m)
 {
-	struct survey s = survey(addr, len);
-	if (s.at < s.end || !s.ours)
-		return true; /* the application unmapped or replaced it: nothing of ours is there */
+	struct found *f = arg;
+	uint64_t end = m->offset + (m->end - m->start);
+	/* A mapping from the file's beginning is our link to ourselves, as a peer would have it. */
+	if (m->ino != sr_own.ino || m->dev != sr_own.dev || !m->shared || m->offset < SR_OFF_ARENA || m->offset >= f->to || end <= f->from)
+		return true;
+	uint64_t first = m->offset > f->from ? m->offset : f->from, last = end < f->to ? end : f->to;
+	f->part[f->n].addr = (char *)(uintptr_t)(m->start + (first - m->offset));
+	f->part[f->n].length = (size_t)(last - first);
+	f->part[f->n].offset = first;
+	return ++f->n < 256;
+}
+
+static bool replace(char *addr, size_t len, uint64_t offset, bool alone)
+{
 	char *copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (copy == MAP_FAILED)
 		return false;
-	bool alone = alone_but_for_helper();
 	int uffd = alone ? -1 : hold(addr, len, UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM);
-	if (alone)
-		sr_lock();
 	bool ok = (alone || uffd >= 0) && copy_data(copy, offset, len) &&
 		  mremap(copy, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, addr) == addr;
-	if (alone)
-		sr_unlock();
 	let_go(uffd, addr, len);
 	if (!ok)
 		munmap(copy, len);
+	return ok;
+}
+
+/* Where writers cannot be held, the pages stay shared: correct, but their place in the segment is never used again. */
+static bool make_private(const struct sr_export *e)
+{
+	static struct found f; /* under sr.control */
+	bool ok = true, alone = alone_but_for_helper();
+	do {
+		f.from = e->offset;
+		f.to = e->offset + e->length;
+		f.n = 0;
+		if (sr_maps_each(collect, &f))
+			return false;
+		if (alone)
+			sr_lock();
+		for (int i = 0; i < f.n && ok; i++)
+			ok = replace(f.part[i].addr, f.part[i].length, f.part[i].offset, alone);
+		if (alone)
+			sr_unlock();
+	} while (ok && f.n == 256);
 	return ok;
 }
 
@@ -252,7 +291,7 @@ void sr_export_put(struct sr_export *e, bool clean)
 	if (--e->refs)
 		return;
 	sr_list_del(&e->node);
-	if (make_private(e->addr, e->length, e->offset) && !e->quarantined)
+	if (!e->foreign && make_private(e) && !e->quarantined)
 		sr_arena_give(e->offset, e->length);
 	free(e);
 }
@@ -269,41 +308,22 @@ bool sr_export_lookup(const struct sr_key *k, const void *p, size_t len, uint64_
 
 /* ---- fork ------------------------------------------------------------------------------------------------------------ */
 
-struct found {
-	struct {
-		uint64_t start, end, offset;
-	} part[256];
-	int n;
-};
-
-static bool collect(void *arg, const struct sr_map *m)
-{
-	struct found *f = arg;
-	if (m->ino == sr_own.ino && m->dev == sr_own.dev && m->shared && m->offset >= SR_OFF_ARENA) {
-		f->part[f->n].start = m->start;
-		f->part[f->n].end = m->end;
-		f->part[f->n].offset = m->offset;
-		f->n++;
-	}
-	return f->n < 256;
-}
-
 void sr_export_after_fork(void)
 {
 	static struct found f; /* the child has one thread */
 	do {
+		f.from = SR_OFF_ARENA;
+		f.to = SR_SEGMENT_BYTES;
 		f.n = 0;
 		sr_maps_each(collect, &f);
-		for (int i = 0; i < f.n; i++) {
-			size_t len = f.part[i].end - f.part[i].start;
-			void *at = (void *)(uintptr_t)f.part[i].start;
-			char *copy = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-			if (copy == MAP_FAILED)
+		for (int i = 0; i < f.n; i++)
+			if (!replace(f.part[i].addr, f.part[i].length, f.part[i].offset, true))
 				return;
-			if (!copy_data(copy, f.part[i].offset, len) ||
-			    mremap(copy, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED)
-				return;
-		}
 	} while (f.n == 256);
-	sr_list_init(&exports);
+	/* Regions made before the fork may still be deregistered: their pages are private already, the segment is another's. */
+	sr_list_for(n, tmp, &exports) {
+		struct sr_export *e = sr_list_entry(n, struct sr_export, node);
+		sr_list_del(n);
+		e->quarantined = e->foreign = true;
+	}
 }

@@ -18,6 +18,7 @@ struct sr_export {
 	size_t length;
 	uint64_t offset;      /* in the segment file */
 	uint32_t refs;
+	bool foreign;         /* made before a fork, in a child: nothing of it is ours */
 	bool quarantined;     /* a peer was using it when it went: never reuse the offsets */
 };
 
