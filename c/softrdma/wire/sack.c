@@ -40,7 +40,7 @@ void sr_sack_send(struct sr_wire_qp *w)
 {
 	struct sr_sack sack = { .echo_psn = w->rsp.echo_psn };
 	uint8_t payload[SR_SACK_BYTES_MAX];
-	uint64_t now_ns = sr_now_ns();
+	uint64_t now_ns = sr_wire_clock_ns();
 	sack.words = sr_ooo_bitmap(w, sack.bits, SR_BITMAP_WORDS);
 	sack.held_us = now_ns > w->rsp.echo_ns ? (uint32_t)((now_ns - w->rsp.echo_ns) / 1000) : 0;
 	struct sr_pkt p = sr_wire_header(w, SR_OP_SACK, w->rsp.psn);

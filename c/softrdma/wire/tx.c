@@ -169,7 +169,10 @@ void sr_tx_flush(void)
 {
 	for (uint32_t i = 0; i < tx.count; i++)
 		finish(&tx.datagrams[i], &tx.messages[i].msg_hdr);
-	for (uint32_t sent = 0; sent < tx.count;) {
+	for (uint32_t i = 0; sr_wire_hooks && i < tx.count; i++)
+		sr_wire_hooks->output(&tx.datagrams[i].path, tx.messages[i].msg_hdr.msg_iov, tx.messages[i].msg_hdr.msg_iovlen,
+				      tx.datagrams[i].segment_bytes);
+	for (uint32_t sent = sr_wire_hooks ? tx.count : 0; sent < tx.count;) {
 		int n = tx.count - sent == 1 ? (sendmsg(sr_wire.tx_fd, &tx.messages[sent].msg_hdr, MSG_DONTWAIT) < 0 ? -1 : 1)
 					     : sendmmsg(sr_wire.tx_fd, tx.messages + sent, tx.count - sent, MSG_DONTWAIT);
 		if (n > 0) {

@@ -7,7 +7,7 @@ void sr_wire_ud_send(struct sr_qp *qp, struct sr_swqe *e)
 {
 	struct iovec iov[SR_MAX_SGE];
 	struct sr_path path;
-	if (sr_wire.tx_fd < 0)
+	if (sr_wire.tx_fd == -1)
 		return;
 	int n = sr_swqe_iov(qp, e, 0, e->length, false, iov, SR_MAX_SGE);
 	if (n < 0)

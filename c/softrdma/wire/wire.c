@@ -6,7 +6,9 @@
 
 #define ACK_SOON 16 /* packets after which an acknowledgement does not wait for company any more */
 
-int sr_wire_start(unsigned slot)
+const struct sr_wire_hooks *sr_wire_hooks;
+
+static void init_lists(void)
 {
 	sr_list_init(&sr_wire.tx_work);
 	sr_list_init(&sr_wire.acks);
@@ -14,10 +16,25 @@ int sr_wire_start(unsigned slot)
 	sr_list_init(&sr_wire.graveyard);
 	sr_wire.timers_due_ns = UINT64_MAX;
 	sr_wire.gso_off = false;
+}
+
+int sr_wire_start(unsigned slot)
+{
+	init_lists();
 	sr_wire.now_ns = sr_now_ns();
 	sr_fault_init(getenv("RDMAKIT_FAULT"));
 	sr_wire.start_error = sr_port_open(slot);
 	return sr_wire.start_error;
+}
+
+void sr_wire_start_hooked(unsigned slot, const struct sr_wire_hooks *hooks)
+{
+	init_lists();
+	sr_wire_hooks = hooks;
+	sr_wire.slot = slot;
+	sr_wire.tx_port = 0xc123;
+	sr_wire.fd = sr_wire.tx_fd = sr_wire.forward_fd = -2; /* "open", and no descriptor of anybody */
+	sr_wire.now_ns = hooks->now_ns();
 }
 
 void sr_wire_stop(void) { sr_port_close(); }
@@ -34,7 +51,7 @@ static void bury(void)
 
 int sr_wire_qp_rtr(struct sr_qp *qp)
 {
-	if (sr_wire.fd < 0)
+	if (sr_wire.fd == -1)
 		return sr_wire.start_error ? sr_wire.start_error : ENETDOWN;
 	struct sr_wire_qp *w = calloc(1, sizeof(*w));
 	if (!w)
@@ -57,7 +74,7 @@ int sr_wire_qp_rtr(struct sr_qp *qp)
 
 void sr_wire_qp_rts(struct sr_qp *qp)
 {
-	sr_wire.now_ns = sr_now_ns();
+	sr_wire.now_ns = sr_wire_clock_ns();
 	sr_req_init(qp->wire);
 	qp->wire->rts = true;
 }
@@ -88,7 +105,7 @@ void sr_wire_kick(struct sr_qp *qp)
 	struct sr_wire_qp *w = qp->wire;
 	if (!w)
 		return;
-	sr_wire.now_ns = sr_now_ns();
+	sr_wire.now_ns = sr_wire_clock_ns();
 	sr_req_transmit(w);
 	/* Behind the data, in the same datagram if it is shorter. */
 	if (!w->dead && w->rsp.ack_due)
@@ -145,10 +162,10 @@ static int forwarded_round(void)
 int sr_wire_progress(void)
 {
 	static uint32_t rounds;
-	if (sr_wire.fd < 0)
+	if (sr_wire.fd == -1)
 		return 0;
-	sr_wire.now_ns = sr_now_ns();
-	int done = sr_rx_batch();
+	sr_wire.now_ns = sr_wire_clock_ns();
+	int done = sr_wire_hooks ? sr_wire_hooks->input() : sr_rx_batch();
 	/* Passed-on packets are rare; the socket for them is looked at now and then, and by the helper every time. */
 	if (sr_wire.forward_fd >= 0 && (!sr.in_poll || ++rounds % 256 == 0))
 		done += forwarded_round();
@@ -162,7 +179,7 @@ int sr_wire_progress(void)
 
 void sr_wire_flush_acks(void)
 {
-	if (sr_wire.fd < 0)
+	if (sr_wire.fd == -1)
 		return;
 	ack_round(true);
 	sr_tx_flush();
@@ -171,7 +188,7 @@ void sr_wire_flush_acks(void)
 uint64_t sr_wire_next_deadline_ns(void)
 {
 	uint64_t due = sr_wire.timers_due_ns;
-	if (sr_wire.fd < 0)
+	if (sr_wire.fd == -1)
 		return UINT64_MAX;
 	if (!sr_list_empty(&sr_wire.tx_work))
 		return sr_wire.now_ns;

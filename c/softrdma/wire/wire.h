@@ -159,6 +159,19 @@ struct sr_wire_qp {
 	struct sr_responder rsp;
 };
 
+/* ---- a network made of functions, for tests and fuzzers -------------------------------------------------------------- */
+
+struct sr_wire_hooks {
+	/* Takes a datagram of `segment`-sized packets in place of the socket. */
+	void (*output)(const struct sr_path *path, const struct iovec *pieces, size_t count, uint32_t segment);
+	/* Delivers what has arrived, by sr_demux(); returns the number of packets. */
+	int (*input)(void);
+	uint64_t (*now_ns)(void);
+};
+extern const struct sr_wire_hooks *sr_wire_hooks; /* NULL: the real network */
+/* Readies the road without sockets. */
+void sr_wire_start_hooked(unsigned slot, const struct sr_wire_hooks *hooks);
+
 /* ---- the process's wire -------------------------------------------------------------------------------------------- */
 
 struct sr_wire {
@@ -180,6 +193,7 @@ struct sr_wire {
 
 extern struct sr_wire sr_wire;
 
+static inline uint64_t sr_wire_clock_ns(void) { return sr_wire_hooks ? sr_wire_hooks->now_ns() : sr_now_ns(); }
 static inline uint32_t sr_wire_now_us(void) { return (uint32_t)(sr_wire.now_ns / 1000); }
 static inline bool sr_bit(const uint64_t *map, uint32_t i) { return map[i / 64 % SR_BITMAP_WORDS] >> (i % 64) & 1; }
 static inline void sr_bit_set(uint64_t *map, uint32_t i) { map[i / 64 % SR_BITMAP_WORDS] |= UINT64_C(1) << (i % 64); }

@@ -1,0 +1,63 @@
+/*
+ * The responder against a hostile peer: a sequence of arbitrary packets with a right ICRC. Input: records of a length byte pair
+ * and a packet, whose QPN, PSN (relative to what is expected) and rkey are made plausible so that deep code is reached.
+ * Checked: memory outside the registered region stays untouched, and afterwards the queue pair can be torn down.
+ */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+#include "softrdma/wire/bytes.h"
+#include "test/wire-rig.h"
+
+#define GUARD 64
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct rig_end e[2];
+	if (size < 2)
+		return 0;
+	rig_start();
+	rig_pair(e, &(struct rig_conf){ .type = data[0] & 1 ? IBV_QPT_UC : IBV_QPT_RC, .mtu = 256u << (data[0] >> 1 & 3),
+					.mem = 8192, .rd_atomic = 4, .psn = { 0xfffffe, 7 } });
+	/* Only the middle may be reached from outside. */
+	e[1].mr.key.iova += GUARD;
+	e[1].mr.key.base += GUARD;
+	e[1].mr.key.length -= 2 * GUARD;
+	for (int i = 0; i < (data[0] >> 4); i++)
+		rig_recv(&e[1], (uint64_t)i, GUARD + (size_t)i * 512, 512);
+	for (size_t at = 1; at + 2 <= size;) {
+		uint8_t raw[2048];
+		size_t len = sr_get16(data + at) % 1200, have = size - at - 2;
+		at += 2;
+		len = len < have ? len : have;
+		if (len < 28) {
+			rig_run(len * 1000000, NULL);
+			at += len;
+			continue;
+		}
+		memcpy(raw, data + at, len);
+		at += len;
+		len &= ~(size_t)3;
+		raw[1] &= 0xf0;
+		raw[2] = raw[3] = 0xff;
+		sr_put32(raw + 4, (uint32_t)raw[4] << 24 | e[1].qp->qp_num);
+		struct sr_wire_qp *w = sr_qp(e[1].qp)->wire;
+		if (w && !(raw[8] & 0x40))
+			sr_put32(raw + 8, (uint32_t)raw[8] << 24 | ((w->rsp.psn + (uint32_t)(int8_t)raw[11]) & SR_PSN_MASK));
+		uint16_t flags = sr_op_flags[raw[0]];
+		if (flags & (SR_H_RETH | SR_H_ATOMIC) && !(raw[8] & 0x20)) {
+			sr_put64(raw + 12, e[1].mr.key.iova + (sr_get16(raw + 18) & 0x1fff) - (raw[17] & 1 ? 16 : 0));
+			sr_put32(raw + 20, e[1].mr.key.key);
+			if (flags & SR_H_RETH)
+				sr_put32(raw + 24, sr_get32(raw + 24) & 0x3fff);
+		}
+		rig_inject(&e[1], raw, len);
+	}
+	rig_run(3000000, NULL);
+	for (size_t i = 0; i < GUARD; i++)
+		if (e[1].mem[i] || e[1].mem[e[1].len - 1 - i])
+			abort();
+	rig_free(e);
+	return 0;
+}
