@@ -54,8 +54,10 @@ export interface QpDevice {
 
 const MOST = 0x7fffffff;
 
-/** All attributes that ibv_query_qp may be asked for. */
-const QUERY_ALL = Object.values(ENUMS.ibv_qp_attr_mask).reduce((mask, bit) => mask | bit, 0);
+/** All attributes that ibv_query_qp may be asked for: kernel drivers refuse the whole query for the rate limit. */
+const QUERY_ALL = Object.entries(ENUMS.ibv_qp_attr_mask)
+  .filter(([name]) => name !== 'IBV_QP_RATE_LIMIT')
+  .reduce((mask, [, bit]) => mask | bit, 0);
 
 /** One end of a connection (RC, UC) or a datagram endpoint (UD). */
 export class QueuePair extends Resource {
