@@ -210,7 +210,8 @@ enum ibv_qp_state vk_state(struct vk_end *e)
 
 void vk_connect(struct vk_end *e, uint32_t qpn, const union ibv_gid *gid)
 {
-	vk_to_init(e);
+	if (e->qp->state == IBV_QPS_RESET)
+		vk_to_init(e);
 	VK_EQ(vk_try_rtr(e, qpn, gid), 0);
 	vk_to_rts(e);
 }

@@ -1,10 +1,15 @@
 /* engine.c - the one engine of a process: start-up, what a fork leaves behind, time. */
+#define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
+#include "../shm/export.h"
 #include "../shm/shm.h"
 #include "helper.h"
+#include "key.h"
 #include "lock.h"
 
 struct sr_engine sr = {
@@ -29,16 +34,51 @@ static void *table(size_t rows)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+static int copied[2] = { -1, -1 }; /* a pipe whose end says that the child has its copies, or died; under sr.control */
+
 static void fork_prepare(void)
 {
 	pthread_mutex_lock(&sr.control);
+	if (sr.started && sr_export_any() && pipe2(copied, O_CLOEXEC))
+		copied[0] = copied[1] = -1;
 	sr_lock();
 }
 
+/* The child copies what it shares with us; until then this thread must not change it. */
 static void fork_parent(void)
 {
+	char none;
 	sr_unlock();
+	if (copied[0] >= 0) {
+		close(copied[1]);
+		while (read(copied[0], &none, 1) < 0 && errno == EINTR)
+			;
+		close(copied[0]);
+		copied[0] = copied[1] = -1;
+	}
 	pthread_mutex_unlock(&sr.control);
+}
+
+/* The parent's objects may still be destroyed by the child; they must not reach for the parent's roads then. */
+static void disown_objects(void)
+{
+	for (unsigned i = 0; i < SR_QP_INDEX_MAX; i++) {
+		struct sr_qp *qp = sr.qps[i];
+		if (!qp)
+			continue;
+		qp->ex.qp_base.state = IBV_QPS_ERR;
+		qp->road = SR_ROAD_NONE;
+		qp->link = NULL;
+		qp->wire = NULL;
+		sr_list_init(&qp->shm.ack_node);
+		sr_list_init(&qp->shm.blocked_node);
+		sr_list_init(&qp->shm.timer_node);
+		sr_list_init(&qp->shm.link_node);
+		sr_list_init(&qp->mcast_node);
+	}
+	sr_list_for(n, tmp, &sr.contexts) sr_list_init(n);
+	sr.qps = NULL; /* left mapped: a fork is no place to free */
+	sr.keys = NULL;
 }
 
 /* The child gets private copies of registered memory and forgets the device: the parent's objects are not its own, but it may
@@ -47,11 +87,11 @@ static void fork_child(void)
 {
 	if (sr.started) {
 		sr_shm_after_fork();
+		sr_key_after_fork();
 		sr_wire_stop();
 		sr_helper_after_fork();
 		sr.started = false;
-		sr.qps = NULL; /* left mapped: old objects stay readable, and a fork is no place to free */
-		sr.keys = NULL;
+		disown_objects();
 		sr_list_init(&sr.contexts);
 		sr_list_init(&sr.links);
 		sr_list_init(&sr.shm_timers);
@@ -60,6 +100,11 @@ static void fork_child(void)
 			sr.link_by_slot[i] = NULL;
 		sr.wire_users = sr.wire_connected = 0;
 		sr.helper_asleep = false;
+	}
+	if (copied[0] >= 0) {
+		close(copied[0]);
+		close(copied[1]);
+		copied[0] = copied[1] = -1;
 	}
 	sr_unlock();
 	pthread_mutex_init(&sr.control, NULL);

@@ -4,10 +4,13 @@
 #include <string.h>
 #include <sys/random.h>
 
+static unsigned left;
+
+void sr_key_after_fork(void) { left = 0; }
+
 uint32_t sr_random32(void)
 {
 	static uint32_t pool[64];
-	static unsigned left;
 	if (!left) {
 		if (getrandom(pool, sizeof pool, 0) != sizeof pool)
 			for (unsigned i = 0; i < 64; i++) /* getrandom cannot fail after boot; time is a poor but living fallback */
@@ -35,7 +38,7 @@ int sr_key_insert(struct sr_key *k)
 void sr_key_remove(struct sr_key *k)
 {
 	uint32_t row = sr_key_row(k->key);
-	if (sr.keys[row] == k)
+	if (sr.keys && sr.keys[row] == k)
 		sr.keys[row] = NULL;
 }
 

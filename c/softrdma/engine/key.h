@@ -9,7 +9,7 @@ void sr_key_remove(struct sr_key *k);
 
 static inline struct sr_key *sr_key_find(uint32_t key)
 {
-	struct sr_key *k = sr.keys[sr_key_row(key)];
+	struct sr_key *k = sr.keys ? sr.keys[sr_key_row(key)] : NULL;
 	return k && k->key == key && !k->dead ? k : NULL;
 }
 
@@ -20,4 +20,6 @@ static inline bool sr_key_covers(const struct sr_key *k, uint64_t addr, uint64_t
 }
 
 uint32_t sr_random32(void);
+/* A forked child draws numbers of its own. */
+void sr_key_after_fork(void);
 #endif

@@ -308,6 +308,8 @@ bool sr_export_lookup(const struct sr_key *k, const void *p, size_t len, uint64_
 
 /* ---- fork ------------------------------------------------------------------------------------------------------------ */
 
+bool sr_export_any(void) { return !sr_list_empty(&exports); }
+
 void sr_export_after_fork(void)
 {
 	static struct found f; /* the child has one thread */

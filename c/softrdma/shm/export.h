@@ -33,6 +33,8 @@ struct sr_export *sr_export_get(void *addr, size_t len);
 void sr_export_put(struct sr_export *e, bool clean);
 /* The export and file offset behind an address range of this process; false when it is not wholly exported. */
 bool sr_export_lookup(const struct sr_key *k, const void *p, size_t len, uint64_t *offset);
+/* Is there any memory that a forked child would share with us? Under sr.control. */
+bool sr_export_any(void);
 /* In a forked child: private copies in place of the parent's shared pages. */
 void sr_export_after_fork(void);
 #endif

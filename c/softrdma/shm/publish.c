@@ -6,6 +6,8 @@
 
 void sr_shm_publish_qp(struct sr_qp *qp)
 {
+	if (!sr_own.base) /* in a forked child */
+		return;
 	struct sr_qp_row *r = sr_seg_qp(sr_own.base, qp->qpn);
 	bool open = qp->road == SR_ROAD_SHM && sr_qp_can_receive(qp);
 	if (!open) {
@@ -21,6 +23,8 @@ void sr_shm_publish_qp(struct sr_qp *qp)
 
 void sr_shm_retract_qp(struct sr_qp *qp)
 {
+	if (!sr_own.base) /* in a forked child */
+		return;
 	struct sr_qp_row *r = sr_seg_qp(sr_own.base, qp->qpn);
 	if (atomic_load_explicit(&r->qpn, memory_order_relaxed))
 		atomic_store(&r->qpn, 0);
@@ -50,6 +54,8 @@ void sr_shm_publish_key(struct sr_key *k)
 
 bool sr_shm_retract_key(struct sr_key *k)
 {
+	if (!sr_own.base) /* in a forked child */
+		return true;
 	struct sr_key_row *r = sr_seg_key(sr_own.base, k->key);
 	if (atomic_load_explicit(&r->key, memory_order_relaxed) != k->key)
 		return true;

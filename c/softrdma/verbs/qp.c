@@ -182,7 +182,8 @@ int ibv_destroy_qp(struct ibv_qp *ibqp)
 		return EBUSY;
 	}
 	sr_qp_reset(qp);
-	sr.qps[sr_qpn_index(qp->qpn)] = NULL;
+	if (sr.qps && sr.qps[sr_qpn_index(qp->qpn)] == qp) /* not one that a fork has left behind */
+		sr.qps[sr_qpn_index(qp->qpn)] = NULL;
 	sr_unlock();
 	sr_async_forget(ibqp->context, ibqp, &ibqp->mutex, &ibqp->cond, &ibqp->events_completed);
 	atomic_fetch_sub(&qp->pd->users, 1);
