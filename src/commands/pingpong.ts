@@ -1,6 +1,5 @@
 /** `rdmakit pingpong`: round-trip latency over every transport and operation, beside kernel TCP and UDP. */
 
-import { once } from 'node:events';
 import { defineCommand, type Input } from '../cli/command.ts';
 import { defineDocument } from '../cli/documents.ts';
 import { gatesOver, passes } from '../cli/expect.ts';
@@ -184,8 +183,10 @@ async function listenMode({ options: given, args }: Given, io: Io): Promise<unde
   io.stop.addEventListener('abort', () => stop.abort(), { once: true });
   if (given.announce) {
     // Whoever started us keeps our input open; its end is theirs.
-    process.stdin.resume();
-    void once(process.stdin, 'close').then(() => stop.abort());
+    process.stdin
+      .on('end', () => stop.abort())
+      .on('error', () => stop.abort())
+      .resume();
   }
   await serveClients({
     host: args[0],
