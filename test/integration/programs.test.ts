@@ -11,10 +11,12 @@ import { parsePerftest, parsePingpong } from './lib/parse.ts';
 import { mustRun } from './lib/process.ts';
 import { Report } from './lib/report.ts';
 import { requireAll } from './lib/requirements.ts';
-import { makeRoad, ROAD_DOC, ROAD_PATH_MTU, type Road, type RoadName } from './lib/roads.ts';
+import { makeRoad, ROAD_DOC, type Road, type RoadName } from './lib/roads.ts';
 
 const ROADS = Object.keys(ROAD_DOC) as RoadName[];
 const LIMIT_MS = 15_000;
+/** Above the limits of the programs, whose ends say more than that of the test. */
+const TEST_LIMIT_MS = 90_000;
 /** Iterations of the cases that do not say: enough to wrap the queues, few enough for a machine that does other work too. */
 const PINGPONG_ITERATIONS = 300;
 const PERFTEST_ITERATIONS = 1000;
@@ -105,11 +107,11 @@ describe('ibverbs-utils', () => {
 
   for (const name of ROADS) {
     describe(ROAD_DOC[name], () => {
-      for (const mode of PINGPONGS.filter((each) => fits(each, ROAD_PATH_MTU[name]))) {
+      for (const mode of PINGPONGS.filter((each) => fits(each, name))) {
         test(
           title(mode),
           () => pingpongs.note(title(mode), name, () => pingpong(roadOf(name), mode)),
-          30_000,
+          TEST_LIMIT_MS,
         );
       }
     });
@@ -119,11 +121,11 @@ describe('ibverbs-utils', () => {
 describe('perftest', () => {
   for (const name of ROADS) {
     describe(ROAD_DOC[name], () => {
-      for (const mode of PERFTESTS) {
+      for (const mode of PERFTESTS.filter((each) => fits(each, name))) {
         test(
           title(mode),
           () => perftests.note(title(mode), name, () => perftest(roadOf(name), mode)),
-          30_000,
+          TEST_LIMIT_MS,
         );
       }
     });

@@ -1,0 +1,71 @@
+/** The verbs programs of test/integration/programs, compiled once a test file with the system's headers and library. */
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { mustRun } from './process.ts';
+import type { End } from './roads.ts';
+
+const SOURCES = fileURLToPath(new URL('../programs/', import.meta.url));
+const CFLAGS = ['-std=gnu11', '-O2', '-g', '-Wall', '-Wextra', '-Werror'];
+
+export interface OwnPrograms {
+  onesided: string;
+  messages: string;
+  remove(): void;
+}
+
+/** The folder is readable by every user, because some tests run as another one. */
+export async function compileOwn(): Promise<OwnPrograms> {
+  const folder = mkdtempSync(join(tmpdir(), `rk${process.pid}-programs-`));
+  await mustRun(['chmod', '755', folder]);
+  const build = async (name: string): Promise<string> => {
+    const sources = ['link.c', `${name}.c`].map((file) => join(SOURCES, file));
+    await mustRun(['gcc', ...CFLAGS, ...sources, '-libverbs', '-o', join(folder, name)], {
+      limit_ms: 60_000,
+    });
+    return join(folder, name);
+  };
+  const [onesided, messages] = await Promise.all([build('onesided'), build('messages')]);
+  return { onesided, messages, remove: () => rmSync(folder, { recursive: true, force: true }) };
+}
+
+/** How these programs name device, GID and port. */
+export const ownFlags = (end: End, port: number): string[] => [
+  ...['-d', end.device, '-g', `${end.gidIndex}`, '-p', `${port}`],
+];
+
+/** The last line of `onesided`. */
+export interface OnesidedResult {
+  operations: number;
+  mismatches: number;
+  sameHash: boolean;
+}
+
+export function parseOnesided(text: string): OnesidedResult {
+  const match = text.match(/^done (\d+) bytes \d+ mismatches (\d+) hash (same|different)$/m);
+  if (!match) throw new Error(`no result of onesided in:\n${text}`);
+  return { operations: Number(match[1]), mismatches: Number(match[2]), sameHash: match[3] === 'same' };
+}
+
+/** The last line of `messages`. */
+export interface MessagesResult {
+  sent: number;
+  received: number;
+  bad: number;
+  disordered: number;
+}
+
+export function parseMessages(text: string): MessagesResult {
+  const match = text.match(/^done (\d+) received (\d+) bad (\d+) disordered (\d+)$/m);
+  if (!match) throw new Error(`no result of messages in:\n${text}`);
+  const [sent = 0, received = 0, bad = 0, disordered = 0] = match.slice(1).map(Number);
+  return { sent, received, bad, disordered };
+}
+
+/** The completion status that ended either of them, or undefined. */
+export const failedStatus = (text: string): number | undefined => {
+  const status = text.match(/^status (\d+) after \d+$/m)?.[1];
+  return status === undefined ? undefined : Number(status);
+};
