@@ -180,24 +180,33 @@ describe('two ends', () => {
     }
   });
 
+  /** A paced run that has begun: its first sample was printed. */
+  async function begun(...args: string[]): Promise<{ child: ChildProcess; outcome: Promise<Outcome> }> {
+    const child = start([...args, '-i', '0.005', '--ndjson']);
+    const outcome = finish(child);
+    await Promise.race([once(child.stdout ?? child, 'data'), outcome]);
+    return { child, outcome };
+  }
+  const lastDocument = ({ out, err }: Outcome) =>
+    reportOf({ code: 0, out: out.trimEnd().split('\n').at(-1) ?? '', err });
+
   test('a peer that dies in the middle is exit code 4, and what was measured is shown', async () => {
-    const { child, port } = await listener();
-    const outcome = finish(start(['127.0.0.1', '-p', port, '--flood', '--json']));
-    setTimeout(() => child.kill('SIGKILL'), 1500);
+    const far = await listener();
+    const { outcome } = await begun('127.0.0.1', '-p', far.port);
+    far.child.kill('SIGKILL');
     const finished = await outcome;
     expect(finished.code).toBe(4);
-    const [row] = reportOf(finished).rows;
+    const [row] = lastDocument(finished).rows;
     expect(row?.failure?.what).toBeTruthy();
     expect(row?.answered).toBeGreaterThan(0);
   });
 
   test('Ctrl-C shows what was measured so far', async () => {
-    const child = start(['--flood', '--json']);
-    const outcome = finish(child);
-    setTimeout(() => child.kill('SIGINT'), 2500);
+    const { child, outcome } = await begun();
+    child.kill('SIGINT');
     const finished = await outcome;
     expect(finished.code).toBe(130);
-    const report = reportOf(finished);
+    const report = lastDocument(finished);
     expect(report.interrupted).toBe(true);
     report.rows.forEach(check);
     expect(report.rows[0]?.interrupted).toBe(true);
