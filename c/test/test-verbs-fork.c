@@ -216,7 +216,8 @@ struct busy {
 	uint64_t *words;
 };
 
-static void *write_pairs(void *arg)
+/* See test-verbs-memory.c about the attribute. */
+__attribute__((no_sanitize("thread"))) static void *write_pairs(void *arg)
 {
 	struct busy *b = arg;
 	for (uint64_t i = 1; !atomic_load(&b->stop); i++) {
