@@ -60,7 +60,7 @@ const steps = [
   ...integrationFiles.map((name) => ({
     name: `integration-${name.replace(/(\.test)?\.ts$/, '')}`,
     run: [bun, 'test', '--timeout', '120000', `./test/integration/${name}`],
-    limit_s: 300,
+    limit_s: 600,
   })),
 ];
 
