@@ -36,7 +36,7 @@ beforeAll(async () => {
   ]);
   network = await Network.create();
   for (const name of ROADS) roads.set(name, await makeRoad(network, name));
-});
+}, 60_000);
 
 afterAll(() => {
   network?.remove();

@@ -72,17 +72,32 @@ export class Network {
       }
       const peer = ['peer', 'name', b.netdev, 'netns', b.netns];
       await mustRun(['ip', 'link', 'add', a.netdev, 'netns', a.netns, 'type', 'veth', ...peer]);
-      for (const { netns, netdev, ipv4, ipv6 } of [a, b]) {
+      for (const { netns, netdev, ipv4 } of [a, b]) {
         await mustRun(['ip', 'address', 'add', `${ipv4}/24`, 'dev', netdev], { netns });
-        await mustRun(['ip', 'address', 'add', `${ipv6}/64`, 'dev', netdev, 'nodad'], { netns });
-        await mustRun(['ip', 'link', 'set', netdev, 'mtu', `${mtu}`, 'up'], { netns });
+        await mustRun(['ip', 'link', 'set', netdev, 'mtu', `${mtu}`], { netns });
       }
-      for (const { netns, netdev } of [a, b]) await linkLocalReady(netns, netdev);
+      for (const host of [a, b]) await network.linkUp(host);
+      await network.settled();
       return network;
     } catch (error) {
       network.remove();
       throw error;
     }
+  }
+
+  /** Also gives the IPv6 address back, which the kernel takes away when a link goes down. */
+  async linkUp({ netns, netdev, ipv6 }: Host): Promise<void> {
+    await mustRun(['ip', 'link', 'set', netdev, 'up'], { netns });
+    await mustRun(['ip', 'address', 'replace', `${ipv6}/64`, 'dev', netdev, 'nodad'], { netns });
+  }
+
+  async linkDown({ netns, netdev }: Host): Promise<void> {
+    await mustRun(['ip', 'link', 'set', netdev, 'down'], { netns });
+  }
+
+  /** Waits until both links are up and all their addresses there, so that GID tables stay as they are. */
+  async settled(): Promise<void> {
+    for (const { netns, netdev } of [this.a, this.b]) await linkLocalReady(netns, netdev);
   }
 
   /** Environment of a program on the embedded device. */

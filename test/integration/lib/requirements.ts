@@ -15,6 +15,7 @@ const PACKAGE: Record<string, string> = {
   prlimit: 'util-linux',
   taskset: 'util-linux',
   ibv_devices: 'ibverbs-utils',
+  ibv_asyncwatch: 'ibverbs-utils',
   ibv_devinfo: 'ibverbs-utils',
   ibv_rc_pingpong: 'ibverbs-utils',
   ibv_uc_pingpong: 'ibverbs-utils',
