@@ -29,7 +29,9 @@ function elf(options: { machine?: number; bits?: number; segments?: number[] } =
   bytes.writeBigUInt64LE(64n, 32);
   bytes.writeUInt16LE(56, 54);
   bytes.writeUInt16LE(segments.length, 56);
-  segments.forEach((type, i) => bytes.writeUInt32LE(type, 64 + 56 * i));
+  segments.forEach((type, i) => {
+    bytes.writeUInt32LE(type, 64 + 56 * i);
+  });
   return bytes;
 }
 
