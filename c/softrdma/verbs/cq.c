@@ -1,6 +1,8 @@
 /* cq.c - completion queues and the classic way of polling them. */
+#define _GNU_SOURCE
 #include "cq.h"
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include "../device/limits.h"
@@ -147,12 +149,27 @@ bool sr_cq_progress(struct sr_cq *cq)
  * among them. On a core of its own this costs one short system call in 64 polls, and only when nothing happens. */
 #define YIELD_AFTER 4096u
 #define YIELD_EVERY 64u
+#define WIRE_WAIT_NS 50000
+#define WIRE_POLL_WEIGHT 32u /* a look at the socket takes as long as so many looks at the rings */
+
+/* Another host's answer that has not come for so long will not come within the microsecond that sleeping costs. A poller that
+ * sleeps keeps its claim on the CPU for the moment when the packet arrives. */
+static void wait_for_packets(void)
+{
+	struct pollfd packets = { .fd = sr_wire_fd(), .events = POLLIN };
+	ppoll(&packets, 1, &(struct timespec){ .tv_nsec = WIRE_WAIT_NS }, NULL);
+}
 
 static void be_patient(struct sr_cq *cq)
 {
-	uint32_t n = atomic_load_explicit(&cq->empty_polls, memory_order_relaxed) + 1;
+	uint32_t weight = sr.wire_connected ? WIRE_POLL_WEIGHT : 1;
+	uint32_t n = atomic_load_explicit(&cq->empty_polls, memory_order_relaxed) + weight;
 	atomic_store_explicit(&cq->empty_polls, n, memory_order_relaxed);
-	if (n > YIELD_AFTER && n % YIELD_EVERY == 0)
+	if (n <= YIELD_AFTER)
+		return;
+	if (sr.wire_connected)
+		wait_for_packets();
+	else if (n % YIELD_EVERY == 0)
 		sched_yield();
 }
 
