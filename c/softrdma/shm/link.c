@@ -101,6 +101,8 @@ static void prepare_tx(unsigned slot, uint64_t generation)
 	memset(sr_seg_ctl(sr_own.base, slot), 0, sizeof(struct sr_ring_ctl));
 }
 
+static void lost(unsigned slot, uint64_t generation);
+
 /* Under sr.control. Takes over both descriptors. */
 static struct sr_link *install(unsigned slot, uint64_t generation, int segment_fd, int doorbell)
 {
@@ -111,6 +113,8 @@ static struct sr_link *install(unsigned slot, uint64_t generation, int segment_f
 		return l;
 	}
 	l = calloc(1, sizeof *l);
+	if (sr.link_by_slot[slot])
+		lost(slot, sr.link_by_slot[slot]->generation); /* of a dead owner of the slot, whose end was not noticed yet */
 	if (!l || !(l->peer = sr_segment_map(segment_fd, slot, generation))) {
 		close(segment_fd);
 		close(doorbell);
@@ -131,11 +135,9 @@ static struct sr_link *install(unsigned slot, uint64_t generation, int segment_f
 	sr_list_init(&l->blocked);
 	sr_list_init(&l->qps);
 	sr_lock();
-	struct sr_link *old = sr.link_by_slot[slot];
 	sr_list_add_tail(&sr.links, &l->node);
-	sr.link_by_slot[slot] = l;
+	__atomic_store_n(&sr.link_by_slot[slot], l, __ATOMIC_RELEASE);
 	sr_unlock();
-	(void)old; /* of a dead owner of the slot: its own socket's end will remove it */
 	return l;
 }
 
@@ -153,9 +155,10 @@ static void lost(unsigned slot, uint64_t generation)
 		return;
 	}
 	SR_COUNT(shm_links_lost);
+	sr_shm_drain(l);
 	sr_list_del(&l->node);
 	if (sr.link_by_slot[slot] == l)
-		sr.link_by_slot[slot] = NULL;
+		__atomic_store_n(&sr.link_by_slot[slot], NULL, __ATOMIC_RELAXED);
 	sr_list_for(n, tmp, &l->blocked) {
 		struct sr_qp *qp = sr_list_entry(n, struct sr_qp, shm.blocked_node);
 		sr_list_del(n);
@@ -165,8 +168,11 @@ static void lost(unsigned slot, uint64_t generation)
 	sr_list_for(n, tmp, &l->qps) {
 		struct sr_qp *qp = sr_list_entry(n, struct sr_qp, shm.link_node);
 		sr_async_event(qp->ex.qp_base.context, IBV_EVENT_QP_FATAL, &qp->ex.qp_base, 0);
-		if (qp->sq.tail != qp->sq.next)
+		if (qp->type == IBV_QPT_RC && qp->sq.tail != qp->sq.head) {
+			if (qp->sq.tail == qp->sq.next) /* it waits for its turn, or was sent in part */
+				qp->sq.next++;
 			sr_sq_fail(qp, IBV_WC_RETRY_EXC_ERR, 0);
+		}
 		sr_qp_to_error(qp);
 	}
 	sr_shm_forget_control(l);
@@ -211,7 +217,14 @@ static void conn_ready(void *arg)
 		return;
 	}
 	pthread_mutex_lock(&sr.control);
-	struct sr_link *l = install(h.slot, h.generation, fds[0], fds[1]);
+	struct sr_link *l = NULL;
+	/* Only the present owner of a slot speaks for it. */
+	if (h.slot != sr.slot && sr_registry_alive(h.slot) && sr_registry_generation(h.slot) == h.generation) {
+		l = install(h.slot, h.generation, fds[0], fds[1]);
+	} else {
+		close(fds[0]);
+		close(fds[1]);
+	}
 	pthread_mutex_unlock(&sr.control);
 	if (!l || send_hello(c->watch.fd)) {
 		drop(c);
@@ -282,15 +295,28 @@ static struct sr_link *self_link(void)
 	return l;
 }
 
+/* The link to the slot's owner of this generation, if there is one already. */
+static struct sr_link *existing(unsigned slot, uint64_t generation)
+{
+	sr_lock(); /* it could be lost, and freed, while we look */
+	struct sr_link *l = sr.link_by_slot[slot];
+	if (l && l->generation != generation)
+		l = NULL;
+	sr_unlock();
+	return l;
+}
+
 struct sr_link *sr_shm_link(unsigned slot)
 {
-	if (slot == sr.slot)
-		return sr.link_by_slot[slot] ? sr.link_by_slot[slot] : sr_registry_shm_ok(slot) ? self_link() : NULL;
+	if (slot == sr.slot) {
+		struct sr_link *self = existing(slot, sr_own.base->generation);
+		return self ? self : sr_registry_shm_ok(slot) ? self_link() : NULL;
+	}
 	if (!sr_registry_alive(slot) || !sr_registry_shm_ok(slot) || !sr_registry_shm_ok(sr.slot))
 		return NULL;
 	uint64_t generation = sr_registry_generation(slot);
-	struct sr_link *l = sr.link_by_slot[slot];
-	if (l && l->generation == generation)
+	struct sr_link *l = existing(slot, generation);
+	if (l)
 		return l;
 
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -299,7 +325,11 @@ struct sr_link *sr_shm_link(unsigned slot)
 	if (fd < 0)
 		return NULL;
 	pthread_mutex_lock(&sr.control);
-	prepare_tx(slot, generation);
+	l = sr.link_by_slot[slot];
+	if (l && l->generation != generation)
+		lost(slot, l->generation); /* it must not write to the ring that is emptied now */
+	if (!sr.link_by_slot[slot])
+		prepare_tx(slot, generation);
 	pthread_mutex_unlock(&sr.control);
 
 	/* The peer answers on its helper thread, which may itself be waiting for ours: nothing is locked here. */

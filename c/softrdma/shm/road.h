@@ -3,6 +3,9 @@
 #define SR_ROAD_H
 #include "link.h"
 
+/* progress.c: reads what is left in a dead peer's ring; what it said before it died counts. */
+void sr_shm_drain(struct sr_link *l);
+
 /* requester.c */
 void sr_shm_on_ack(struct sr_qp *qp, uint32_t ack);
 void sr_shm_on_nak(struct sr_qp *qp, const struct sr_msg *m);

@@ -3,9 +3,11 @@
 #include "segment.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/membarrier.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -51,9 +53,11 @@ void sr_segment_heavy_fence(void)
 struct sr_segment *sr_segment_map(int fd, unsigned slot, uint64_t generation)
 {
 	struct stat st;
+	struct statfs fs;
 	const int seals = F_SEAL_SHRINK | F_SEAL_GROW;
 	int have = fcntl(fd, F_GET_SEALS);
-	if (have < 0 || (have & seals) != seals || fstat(fd, &st) || (uint64_t)st.st_size != SR_SEGMENT_BYTES) {
+	if (have < 0 || (have & seals) != seals || fstat(fd, &st) || (uint64_t)st.st_size != SR_SEGMENT_BYTES ||
+	    fstatfs(fd, &fs) || fs.f_type != TMPFS_MAGIC) { /* huge pages could run out under our hands */
 		errno = EPROTO;
 		return NULL;
 	}

@@ -15,6 +15,8 @@ void sr_shm_set_asleep(bool asleep);
 
 /* The link to a slot's process, opened when there is none. May sleep: never under sr.lock. NULL: not reachable on this road. */
 struct sr_link *sr_shm_link(unsigned slot);
+/* Is it still the link to that slot? The pointer may be stale. */
+static inline bool sr_shm_link_alive(const struct sr_link *link, unsigned slot) { return sr.link_by_slot[slot] == link; }
 
 void sr_shm_qp_rtr(struct sr_qp *qp, struct sr_link *link);
 void sr_shm_qp_reset(struct sr_qp *qp);

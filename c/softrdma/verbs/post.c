@@ -28,7 +28,7 @@ bool sr_post_legal(const struct sr_qp *qp, uint8_t op)
 void sr_post_prepare_ud(const struct sr_av *av, uint32_t qpn)
 {
 	unsigned slot = sr_qpn_slot(qpn);
-	if (av->local && !sr.link_by_slot[slot])
+	if (av->local && !__atomic_load_n(&sr.link_by_slot[slot], __ATOMIC_RELAXED))
 		sr_shm_link(slot);
 }
 

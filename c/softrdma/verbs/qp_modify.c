@@ -233,6 +233,8 @@ int ibv_modify_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *a, int imask)
 		sr_unlock();
 		return EINVAL;
 	}
+	if (link && !sr_shm_link_alive(link, sr_qpn_slot(a->dest_qp_num))) /* the peer died meanwhile */
+		link = NULL;
 	qp->av = av;
 	store(qp, a, mask);
 	err = enter_state(qp, from, to, link);
