@@ -32,9 +32,17 @@ struct rk_dp_loop *rk_loop_new(struct rk_dp_stats *stats, int32_t core)
 	return loop;
 }
 
-void rk_loop_discard(struct rk_dp_loop *loop)
+int rk_loop_discard(struct rk_dp_loop *loop)
 {
+	int error = loop->error;
 	free(loop);
+	return -error;
+}
+
+int rk_loop_refuse(struct rk_dp_loop *loop, const char *reason)
+{
+	rk_loop_fail(loop, RK_DP_STAGE_CONFIG, EINVAL, "%s", reason);
+	return rk_loop_discard(loop);
 }
 
 void rk_loop_fail(struct rk_dp_loop *loop, enum rk_dp_stage stage, int error, const char *format, ...)
@@ -84,7 +92,7 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-int rk_loop_launch(struct rk_dp_loop *loop, void (*run)(struct rk_dp_loop *))
+int rk_loop_launch(struct rk_dp_loop *loop, void (*run)(struct rk_dp_loop *), struct rk_dp_loop **out)
 {
 	loop->run = run;
 	__atomic_store_n(&loop->stats->state, RK_DP_RUNNING, __ATOMIC_RELEASE);
@@ -98,9 +106,10 @@ int rk_loop_launch(struct rk_dp_loop *loop, void (*run)(struct rk_dp_loop *))
 	pthread_mutex_unlock(&registry_lock);
 	if (error != 0) {
 		rk_loop_fail(loop, RK_DP_STAGE_THREAD, error, "the thread could not be started: %s", strerror(error));
-		free(loop);
+		return rk_loop_discard(loop);
 	}
-	return -error;
+	*out = loop;
+	return 0;
 }
 
 int rk_loop_sleep_until(struct rk_dp_loop *loop, uint64_t ticks)

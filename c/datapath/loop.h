@@ -35,10 +35,12 @@ struct rk_dp_loop {
 
 /* Prepares `stats` for a new run and allocates the loop; NULL without memory. */
 struct rk_dp_loop *rk_loop_new(struct rk_dp_stats *stats, int32_t core);
-/* Frees a loop whose thread was never started. */
-void rk_loop_discard(struct rk_dp_loop *loop);
-/* Starts the thread. 0, or -errno with the loop freed. */
-int rk_loop_launch(struct rk_dp_loop *loop, void (*run)(struct rk_dp_loop *));
+/* Frees a loop whose thread was never started; returns -errno of the failure it recorded. */
+int rk_loop_discard(struct rk_dp_loop *loop);
+/* Refuses a configuration: records the reason, frees the loop, returns -EINVAL. */
+int rk_loop_refuse(struct rk_dp_loop *loop, const char *reason);
+/* Starts the thread. 0 and *out, or -errno with the loop freed. */
+int rk_loop_launch(struct rk_dp_loop *loop, void (*run)(struct rk_dp_loop *), struct rk_dp_loop **out);
 
 /* Records the first failure: where, its errno (0 when there is none), and one English sentence. Later ones are kept out,
  * because they are usually consequences. */

@@ -1,6 +1,7 @@
 /* The client's side of a verbs ping-pong: starts every exchange, waits for its end, measures it. */
 #include <errno.h>
 
+#include "pace.h"
 #include "pp.h"
 
 struct client {
@@ -95,86 +96,51 @@ static int finish(struct client *c, uint64_t exchange)
 {
 	struct rk_pp *pp = &c->pp;
 	const struct rk_dp_pingpong *config = pp->config;
-	if (rk_pp_is_atomic(config->op)) {
+	if (rk_is_atomic(config->op)) {
 		check_atomic(c);
 	} else if (pp->verify) {
 		int in_slot = config->op == RK_DP_SEND;
 		/* A READ's target never changes: it is the pattern of exchange 0. */
 		rk_pp_verify(pp, in_slot ? rk_pp_message(pp, pp->slot) : pp->rx, config->op == RK_DP_READ ? 0 : exchange, RK_DP_SERVER);
 	}
-	return rk_pp_consumes_recv(config->op) ? rk_pp_post_recv(pp, pp->slot) : 0;
+	return rk_consumes_recv(config->op) ? rk_pp_post_recv(pp, pp->slot) : 0;
 }
 
-/* One exchange. *begin and *end are its times in ticks. */
-static enum rk_pp_wait exchange_once(struct client *c, uint64_t exchange, uint64_t *begin, uint64_t *end)
+static enum rk_outcome exchange_once(void *state, uint64_t exchange, uint64_t *begin, uint64_t *end)
 {
+	struct client *c = state;
 	struct rk_pp *pp = &c->pp;
 	prepare(c, exchange);
 	*begin = rk_clock_ticks(pp->clock);
 	if (__builtin_expect(rk_pp_post_send(pp, exchange) != 0, 0))
-		return rk_loop_failed(pp->loop) ? RK_PP_FAILED : RK_PP_STOPPED;
+		return RK_END;
 	enum rk_pp_wait wait = wait_answer(c, exchange, *begin + c->timeout_ticks);
 	*end = rk_clock_ticks(pp->clock);
 	if (__builtin_expect(wait == RK_PP_OK, 1))
-		return finish(c, exchange) == 0 ? RK_PP_OK : RK_PP_FAILED;
-	if (wait == RK_PP_TIMEOUT && !pp->lossy) {
-		pp->stats->error_sequence = exchange;
-		rk_loop_fail(pp->loop, RK_DP_STAGE_TIMEOUT, ETIMEDOUT, "no answer within %llu ms on a reliable connection",
-			     (unsigned long long)(pp->config->timeout_ns / 1000000));
-		return RK_PP_FAILED;
-	}
-	return wait;
+		return finish(c, exchange) == 0 ? RK_ANSWERED : RK_END;
+	if (wait != RK_PP_TIMEOUT)
+		return RK_END;
+	if (pp->lossy)
+		return RK_LOST;
+	pp->stats->error_sequence = exchange;
+	rk_loop_fail(pp->loop, RK_DP_STAGE_TIMEOUT, ETIMEDOUT, "no answer within %llu ms on a reliable connection",
+		     (unsigned long long)(pp->config->timeout_ns / 1000000));
+	return RK_END;
 }
 
 void rk_pp_run_client(struct rk_dp_loop *loop)
 {
 	struct client c;
 	memset(&c, 0, sizeof(c));
-	struct rk_pp *pp = &c.pp;
-	rk_pp_init(pp, loop);
-	const struct rk_dp_pingpong *config = pp->config;
-	struct rk_dp_stats *stats = pp->stats;
-	c.timeout_ticks = rk_clock_from_ns(pp->clock, config->timeout_ns);
-	uint64_t interval = rk_clock_from_ns(pp->clock, config->interval_ns);
-	uint64_t duration = rk_clock_from_ns(pp->clock, config->duration_ns);
-	uint64_t begin, end, first = 0, next = 0;
-	uint64_t exchange = 0, warmup_left = config->warmup;
-
-	for (; !rk_loop_stopping(loop); exchange++) {
-		int measured = warmup_left == 0;
-		if (measured && config->iterations && stats->posted >= config->iterations)
-			break;
-		if (interval && measured && stats->posted > 0 && rk_loop_sleep_until(loop, next))
-			break;
-		enum rk_pp_wait wait = exchange_once(&c, exchange, &begin, &end);
-		if (wait == RK_PP_FAILED || wait == RK_PP_STOPPED)
-			break;
-		if (!measured) {
-			/* A loss ends the warm-up: on a dead path it would take a timeout for each of them. */
-			warmup_left = wait == RK_PP_OK ? warmup_left - 1 : 0;
-			stats->warmed_up += wait == RK_PP_OK;
-			continue;
-		}
-		if (stats->posted == 0) {
-			first = next = begin;
-			stats->begin_ns = rk_clock_raw_ns() - rk_clock_to_ns(pp->clock, rk_clock_ticks(pp->clock) - begin);
-		}
-		next += interval;
-		uint64_t sequence = stats->posted++;
-		uint64_t rtt_ns = rk_clock_to_ns(pp->clock, end - begin);
-		if (__builtin_expect(wait == RK_PP_OK, 1)) {
-			rk_hist_record(&stats->hist, rtt_ns);
-			stats->completed++;
-			stats->bytes += config->size;
-		} else {
-			stats->lost++;
-			rtt_ns = UINT64_MAX;
-		}
-		if (config->flags & RK_DP_RECORD)
-			rk_loop_sample(stats, sequence, rtt_ns);
-		stats->elapsed_ns = rk_clock_to_ns(pp->clock, end - first);
-		if (duration && end - first >= duration)
-			break;
-	}
-	rk_pp_ack_events(pp);
+	rk_pp_init(&c.pp, loop);
+	const struct rk_dp_pingpong *config = c.pp.config;
+	c.timeout_ticks = rk_clock_from_ns(loop->clock, config->timeout_ns);
+	const struct rk_pace pace = {.iterations = config->iterations,
+				     .warmup = config->warmup,
+				     .duration_ns = config->duration_ns,
+				     .interval_ns = config->interval_ns,
+				     .size = config->size,
+				     .flags = config->flags};
+	rk_pace_run(loop, &pace, exchange_once, &c);
+	rk_pp_ack_events(&c.pp);
 }

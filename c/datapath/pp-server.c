@@ -58,7 +58,7 @@ static int answer(struct server *s)
 	}
 	if (rk_pp_post_send(pp, exchange) != 0)
 		return -1;
-	return rk_pp_consumes_recv(config->op) ? rk_pp_post_recv(pp, pp->slot) : 0;
+	return rk_consumes_recv(config->op) ? rk_pp_post_recv(pp, pp->slot) : 0;
 }
 
 void rk_pp_run_server(struct rk_dp_loop *loop)

@@ -9,24 +9,6 @@
  * progress is made by whoever polls keeps moving. */
 #define CQ_POLL_EVERY 64u
 
-static enum ibv_wr_opcode opcode_of(uint32_t op)
-{
-	switch (op) {
-	case RK_DP_WRITE:
-		return IBV_WR_RDMA_WRITE;
-	case RK_DP_WRITE_IMM:
-		return IBV_WR_RDMA_WRITE_WITH_IMM;
-	case RK_DP_READ:
-		return IBV_WR_RDMA_READ;
-	case RK_DP_FETCH_ADD:
-		return IBV_WR_ATOMIC_FETCH_AND_ADD;
-	case RK_DP_CMP_SWAP:
-		return IBV_WR_ATOMIC_CMP_AND_SWP;
-	default:
-		return IBV_WR_SEND;
-	}
-}
-
 void rk_pp_init(struct rk_pp *pp, struct rk_dp_loop *loop)
 {
 	const struct rk_dp_pingpong *c = &loop->config.pingpong;
@@ -47,14 +29,14 @@ void rk_pp_init(struct rk_pp *pp, struct rk_dp_loop *loop)
 	pp->verify = (c->flags & RK_DP_VERIFY) != 0;
 	pp->stamped = pp->lossy || pp->verify;
 
-	int pulls = c->op == RK_DP_READ || rk_pp_is_atomic(c->op);
+	int pulls = rk_pulls(c->op);
 	pp->tx_sge.addr = (uintptr_t)(pulls ? pp->rx : pp->tx);
 	pp->tx_sge.length = c->size;
 	pp->tx_sge.lkey = c->lkey;
 	pp->rx_sge.lkey = c->lkey;
 	pp->rx_sge.length = c->size + pp->rx_payload;
 
-	pp->send.opcode = opcode_of(c->op);
+	pp->send.opcode = rk_opcode_of(c->op);
 	pp->send.sg_list = &pp->tx_sge;
 	pp->send.num_sge = c->size ? 1 : 0;
 	if (!pulls && c->size <= c->max_inline) {
@@ -65,7 +47,7 @@ void rk_pp_init(struct rk_pp *pp, struct rk_dp_loop *loop)
 		pp->send.wr.ud.ah = (struct ibv_ah *)(uintptr_t)c->ah;
 		pp->send.wr.ud.remote_qpn = c->remote_qpn;
 		pp->send.wr.ud.remote_qkey = c->remote_qkey;
-	} else if (rk_pp_is_atomic(c->op)) {
+	} else if (rk_is_atomic(c->op)) {
 		pp->send.wr.atomic.remote_addr = c->remote_addr;
 		pp->send.wr.atomic.rkey = c->rkey;
 		pp->send.wr.atomic.compare_add = 1;
@@ -98,7 +80,7 @@ int rk_pp_post_recv(struct rk_pp *pp, uint32_t slot)
 
 int rk_pp_post_all_recvs(struct rk_pp *pp)
 {
-	if (!rk_pp_consumes_recv(pp->config->op))
+	if (!rk_consumes_recv(pp->config->op))
 		return 0;
 	for (uint32_t slot = 0; slot < pp->config->rx_slots; slot++)
 		if (rk_pp_post_recv(pp, slot) != 0)

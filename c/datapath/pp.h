@@ -5,9 +5,8 @@
 #ifndef RK_PP_H
 #define RK_PP_H
 
-#include <infiniband/verbs.h>
-
 #include "loop.h"
+#include "operation.h"
 #include "pattern.h"
 
 /* Work request ids: sends carry how many requests their completion retires, receives the slot they fill. */
@@ -77,16 +76,6 @@ void rk_pp_verify(struct rk_pp *pp, const uint8_t *message, uint64_t exchange, u
 static inline uint8_t *rk_pp_message(const struct rk_pp *pp, uint32_t slot)
 {
 	return pp->rx + pp->stride * slot + pp->rx_payload;
-}
-
-static inline int rk_pp_consumes_recv(uint32_t op)
-{
-	return op == RK_DP_SEND || op == RK_DP_WRITE_IMM;
-}
-
-static inline int rk_pp_is_atomic(uint32_t op)
-{
-	return op == RK_DP_FETCH_ADD || op == RK_DP_CMP_SWAP;
 }
 
 void rk_pp_run_client(struct rk_dp_loop *loop);

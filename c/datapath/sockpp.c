@@ -12,7 +12,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "loop.h"
+#include "pace.h"
 #include "pattern.h"
 
 /* The largest UDP payload over IPv4. */
@@ -34,6 +34,7 @@ struct sockpp {
 	int fd;
 	int accepted; /* fd is ours to close */
 	int udp, busy, verify, stamped;
+	uint64_t timeout_ticks;
 	uint8_t *tx, *rx;
 	struct sockaddr_storage peer; /* UDP server: where the newest message came from */
 	socklen_t peer_length;
@@ -141,11 +142,12 @@ static void prepare(struct sockpp *s, uint64_t exchange)
 }
 
 /* Sends one message and waits for its answer. */
-static enum io exchange_once(struct sockpp *s, uint64_t exchange, uint64_t timeout, uint64_t *begin, uint64_t *end)
+static enum rk_outcome exchange_once(void *state, uint64_t exchange, uint64_t *begin, uint64_t *end)
 {
+	struct sockpp *s = state;
 	prepare(s, exchange);
 	*begin = rk_clock_ticks(s->clock);
-	uint64_t deadline = *begin + timeout;
+	uint64_t deadline = *begin + s->timeout_ticks;
 	enum io io = send_message(s, deadline);
 	while (io == IO_OK && (io = receive_message(s, deadline)) == IO_OK) {
 		if (!s->udp || (s->received_bytes == s->config->size && rk_stamp_matches(s->rx, s->config->size, exchange)))
@@ -153,59 +155,36 @@ static enum io exchange_once(struct sockpp *s, uint64_t exchange, uint64_t timeo
 		s->stats->late++;
 	}
 	*end = rk_clock_ticks(s->clock);
-	if (io == IO_OK && s->verify)
-		verify(s, exchange, RK_DP_SERVER);
-	if (io == IO_CLOSED)
-		rk_loop_fail(s->loop, RK_DP_STAGE_PEER_GONE, ECONNRESET, "the other end closed the connection");
-	if (io == IO_TIMEOUT && !s->udp)
+	switch (io) {
+	case IO_OK:
+		if (s->verify)
+			verify(s, exchange, RK_DP_SERVER);
+		return RK_ANSWERED;
+	case IO_TIMEOUT:
+		if (s->udp)
+			return RK_LOST;
 		rk_loop_fail(s->loop, RK_DP_STAGE_TIMEOUT, ETIMEDOUT, "no answer within %llu ms",
 			     (unsigned long long)(s->config->timeout_ns / 1000000));
-	return io;
+		return RK_END;
+	case IO_CLOSED:
+		rk_loop_fail(s->loop, RK_DP_STAGE_PEER_GONE, ECONNRESET, "the other end closed the connection");
+		return RK_END;
+	default:
+		return RK_END;
+	}
 }
 
 static void run_client(struct sockpp *s)
 {
 	const struct rk_dp_sockpp *config = s->config;
-	struct rk_dp_stats *stats = s->stats;
-	uint64_t timeout = rk_clock_from_ns(s->clock, config->timeout_ns);
-	uint64_t interval = rk_clock_from_ns(s->clock, config->interval_ns);
-	uint64_t duration = rk_clock_from_ns(s->clock, config->duration_ns);
-	uint64_t begin, end, first = 0, next = 0, warmup_left = config->warmup;
-	for (uint64_t exchange = 0; !rk_loop_stopping(s->loop); exchange++) {
-		int measured = warmup_left == 0;
-		if (measured && config->iterations && stats->posted >= config->iterations)
-			break;
-		if (interval && measured && stats->posted > 0 && rk_loop_sleep_until(s->loop, next))
-			break;
-		enum io io = exchange_once(s, exchange, timeout, &begin, &end);
-		if (io == IO_STOPPED || rk_loop_failed(s->loop))
-			break;
-		if (!measured) {
-			/* A loss ends the warm-up: on a dead path it would take a timeout for each of them. */
-			warmup_left = io == IO_OK ? warmup_left - 1 : 0;
-			stats->warmed_up += io == IO_OK;
-			continue;
-		}
-		if (stats->posted == 0) {
-			first = next = begin;
-			stats->begin_ns = rk_clock_raw_ns() - rk_clock_to_ns(s->clock, rk_clock_ticks(s->clock) - begin);
-		}
-		next += interval;
-		uint64_t sequence = stats->posted++, rtt_ns = rk_clock_to_ns(s->clock, end - begin);
-		if (io == IO_OK) {
-			rk_hist_record(&stats->hist, rtt_ns);
-			stats->completed++;
-			stats->bytes += config->size;
-		} else {
-			stats->lost++;
-			rtt_ns = UINT64_MAX;
-		}
-		if (config->flags & RK_DP_RECORD)
-			rk_loop_sample(stats, sequence, rtt_ns);
-		stats->elapsed_ns = rk_clock_to_ns(s->clock, end - first);
-		if (duration && end - first >= duration)
-			break;
-	}
+	s->timeout_ticks = rk_clock_from_ns(s->clock, config->timeout_ns);
+	const struct rk_pace pace = {.iterations = config->iterations,
+				     .warmup = config->warmup,
+				     .duration_ns = config->duration_ns,
+				     .interval_ns = config->interval_ns,
+				     .size = config->size,
+				     .flags = config->flags};
+	rk_pace_run(s->loop, &pace, exchange_once, s);
 }
 
 static void run_server(struct sockpp *s)
@@ -304,13 +283,5 @@ int32_t rk_dp_sockpp_start(const struct rk_dp_sockpp *config, struct rk_dp_stats
 		reason = "a descriptor and a timeout are needed";
 	else if (config->size == 0 || config->size > (config->protocol == IPPROTO_UDP ? UDP_MAX : UINT32_C(1) << 30))
 		reason = "the size must be 1 byte to 65507 bytes (UDP) or 1 GiB (TCP)";
-	if (reason) {
-		rk_loop_fail(loop, RK_DP_STAGE_CONFIG, EINVAL, "%s", reason);
-		rk_loop_discard(loop);
-		return -EINVAL;
-	}
-	int error = rk_loop_launch(loop, run);
-	if (error == 0)
-		*out = loop;
-	return error;
+	return reason ? rk_loop_refuse(loop, reason) : rk_loop_launch(loop, run, out);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "loop.h"
+#include "operation.h"
 
 #define POLL_BATCH 32
 
@@ -34,16 +35,6 @@ struct stream {
 	uint32_t signals;
 };
 
-static enum ibv_wr_opcode opcode_of(uint32_t op)
-{
-	return op == RK_DP_SEND	       ? IBV_WR_SEND
-	       : op == RK_DP_WRITE     ? IBV_WR_RDMA_WRITE
-	       : op == RK_DP_WRITE_IMM ? IBV_WR_RDMA_WRITE_WITH_IMM
-	       : op == RK_DP_READ      ? IBV_WR_RDMA_READ
-	       : op == RK_DP_FETCH_ADD ? IBV_WR_ATOMIC_FETCH_AND_ADD
-				       : IBV_WR_ATOMIC_CMP_AND_SWP;
-}
-
 static uint64_t stride_of(const struct rk_dp_stream *c)
 {
 	uint64_t grh = c->transport == IBV_QPT_UD && c->role == RK_DP_SERVER ? RK_DP_GRH_BYTES : 0;
@@ -55,12 +46,12 @@ static uint64_t stride_of(const struct rk_dp_stream *c)
 static void prepare_sends(struct stream *s)
 {
 	const struct rk_dp_stream *c = s->config;
-	int pulls = c->op >= RK_DP_READ;
+	int pulls = rk_pulls(c->op);
 	for (uint32_t i = 0; i < s->batch_length; i++) {
 		struct ibv_send_wr *wr = &s->sends[i];
 		s->sges[i].length = c->size;
 		s->sges[i].lkey = c->lkey;
-		wr->opcode = opcode_of(c->op);
+		wr->opcode = rk_opcode_of(c->op);
 		wr->sg_list = &s->sges[i];
 		wr->num_sge = c->size ? 1 : 0;
 		wr->imm_data = htonl(i);
@@ -72,7 +63,7 @@ static void prepare_sends(struct stream *s)
 			wr->wr.ud.ah = (struct ibv_ah *)(uintptr_t)c->ah;
 			wr->wr.ud.remote_qpn = c->remote_qpn;
 			wr->wr.ud.remote_qkey = c->remote_qkey;
-		} else if (c->op == RK_DP_FETCH_ADD || c->op == RK_DP_CMP_SWAP) {
+		} else if (rk_is_atomic(c->op)) {
 			wr->wr.atomic.compare_add = 1;
 			wr->wr.atomic.swap = 1;
 			wr->wr.atomic.rkey = c->rkey;
@@ -86,7 +77,7 @@ static void prepare_sends(struct stream *s)
 static int post_batch(struct stream *s, uint32_t count)
 {
 	const struct rk_dp_stream *c = s->config;
-	int atomic = c->op == RK_DP_FETCH_ADD || c->op == RK_DP_CMP_SWAP;
+	int atomic = rk_is_atomic(c->op);
 	for (uint32_t i = 0; i < count; i++) {
 		struct ibv_send_wr *wr = &s->sends[i];
 		uint64_t offset = s->stride * s->slot;
@@ -334,26 +325,23 @@ static void run(struct rk_dp_loop *loop)
 
 static const char *refuse(const struct rk_dp_stream *c)
 {
-	if (c->abi != RK_DP_ABI)
-		return "the caller was built for another version of the data path";
-	if (c->role > RK_DP_SERVER || c->op > RK_DP_CMP_SWAP)
-		return "unknown role or operation";
-	if (c->transport != IBV_QPT_RC && c->transport != IBV_QPT_UC && c->transport != IBV_QPT_UD)
-		return "the transport must be RC, UC or UD";
-	if ((c->transport == IBV_QPT_UD && c->op != RK_DP_SEND) || (c->transport == IBV_QPT_UC && c->op >= RK_DP_READ))
-		return "this transport does not have this operation";
-	if (c->role == RK_DP_SERVER && c->op != RK_DP_SEND && c->op != RK_DP_WRITE_IMM)
-		return "a one-sided operation has no server loop";
-	if (!c->qp || !c->send_cq || !c->recv_cq || !c->buffer)
-		return "a queue pair, its completion queues and a buffer are needed";
-	if (c->transport == IBV_QPT_UD && c->role == RK_DP_CLIENT && !c->ah)
-		return "UD needs an address handle";
-	if (c->role == RK_DP_CLIENT && c->op != RK_DP_SEND && !c->remote_addr)
-		return "a one-sided operation needs the peer's address";
-	if ((c->op == RK_DP_FETCH_ADD || c->op == RK_DP_CMP_SWAP) && c->size != 8)
-		return "atomics work on 8 bytes";
-	if (c->size > (UINT32_C(1) << 30))
-		return "messages end at 1 GiB";
+	const struct rk_operation operation = {.abi = c->abi,
+					       .role = c->role,
+					       .transport = c->transport,
+					       .op = c->op,
+					       .size = c->size,
+					       .qp = c->qp,
+					       .send_cq = c->send_cq,
+					       .recv_cq = c->recv_cq,
+					       .buffer = c->buffer,
+					       .ah = c->ah,
+					       .remote_addr = c->remote_addr,
+					       .posts = c->role == RK_DP_CLIENT};
+	const char *reason = rk_refuse_operation(&operation);
+	if (reason)
+		return reason;
+	if (c->role == RK_DP_SERVER && !rk_consumes_recv(c->op))
+		return "a plain write has no server loop";
 	if (c->depth == 0 || c->slots == 0 || c->timeout_ns == 0)
 		return "depth, slots and timeout_ns must not be 0";
 	if (c->signal_every == 0 || c->signal_every > c->depth || c->post_list == 0 || c->post_list > c->signal_every)
@@ -378,11 +366,8 @@ int32_t rk_dp_stream_start(const struct rk_dp_stream *config, struct rk_dp_stats
 		return -ENOMEM;
 	loop->config.stream = *config;
 	const char *reason = refuse(config);
-	if (reason) {
-		rk_loop_fail(loop, RK_DP_STAGE_CONFIG, EINVAL, "%s", reason);
-		rk_loop_discard(loop);
-		return -EINVAL;
-	}
+	if (reason)
+		return rk_loop_refuse(loop, reason);
 	if (config->role == RK_DP_SERVER) {
 		struct stream s;
 		int failed = init(&s, loop);
@@ -392,14 +377,8 @@ int32_t rk_dp_stream_start(const struct rk_dp_stream *config, struct rk_dp_stats
 		} else {
 			rk_loop_fail(loop, RK_DP_STAGE_CONFIG, ENOMEM, "no memory for the request lists");
 		}
-		if (failed != 0) {
-			int error = loop->error;
-			rk_loop_discard(loop);
-			return -error;
-		}
+		if (failed != 0)
+			return rk_loop_discard(loop);
 	}
-	int error = rk_loop_launch(loop, run);
-	if (error == 0)
-		*out = loop;
-	return error;
+	return rk_loop_launch(loop, run, out);
 }

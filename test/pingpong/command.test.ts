@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
 import { histogramOf, Report, type RowReport } from '../../src/pingpong/report.ts';
 import { rowName } from '../../src/pingpong/rows.ts';
+import { ALL_ROWS } from './all-rows.ts';
 
 setDefaultTimeout(60_000);
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -74,22 +75,7 @@ describe('the table', () => {
     const outcome = await run('--json', '--iterations', '200', '--verify');
     const report = reportOf(outcome);
     expect(outcome.code).toBe(0);
-    expect(report.rows.map(rowName)).toEqual([
-      'rc send',
-      'rc write',
-      'rc write-imm',
-      'rc read',
-      'rc fetch-add',
-      'rc cmp-swap',
-      'uc send',
-      'uc write',
-      'uc write-imm',
-      'ud send',
-      'tcp blocking',
-      'tcp busy-polling',
-      'udp blocking',
-      'udp busy-polling',
-    ]);
+    expect(report.rows.map(rowName)).toEqual(ALL_ROWS);
     report.rows.forEach(check);
     for (const row of report.rows) expect(row.sent).toBe(200);
     for (const row of report.rows) expect(row.verified).toBeGreaterThan(0);
