@@ -717,18 +717,6 @@ export const ENUMS = {
     RK_DP_SIZEOF_HIST: 4,
     RK_DP_SIZEOF_CLOCK_INFO: 5,
   },
-  rk_pp_event: {
-    RK_PP_NOTHING: 0,
-    RK_PP_ARRIVAL: 1,
-    RK_PP_SENT: 2,
-    RK_PP_ERROR: 3,
-  },
-  rk_pp_wait: {
-    RK_PP_OK: 0,
-    RK_PP_TIMEOUT: 1,
-    RK_PP_STOPPED: 2,
-    RK_PP_FAILED: 3,
-  },
 } as const;
 
 export const MACROS = {

@@ -43,7 +43,7 @@ export const ENUMS: readonly string[] = [
 
 /** Our own headers are taken whole: everything with these names. */
 export const OWN_STRUCTS = /^rk_(dp|hist)/;
-export const OWN_ENUMS = /^rk_/;
+export const OWN_ENUMS = /^rk_(dp|clock)_/;
 /** Object-like macros of our own headers that are plain numbers. */
 export const OWN_MACROS = /^RK_(DP|HIST|CLOCK)_[A-Z0-9_]+$/;
 
