@@ -365,7 +365,7 @@ struct sr_engine {
 	uint32_t wire_connected;   /* of these, connected ones: the socket is looked at on every poll */
 	_Atomic uint64_t polls;    /* counts inline progress, so that the helper sees somebody polls */
 	uint32_t polls_asleep;     /* inline polls since the helper fell asleep */
-	bool helper_asleep;
+	_Atomic bool helper_asleep;
 	struct sr_sink {           /* a poller that found its CQ empty takes completions straight from the engine */
 		struct sr_cq *cq;
 		struct ibv_wc *wc;

@@ -104,7 +104,8 @@ static void work(void)
 		sr_wire_flush_acks();
 		sr_shm_flush_acks();
 		sr_unlock();
-		if (sr.polls != polls && !sr.helper_asleep)
+		if (atomic_load_explicit(&sr.polls, memory_order_relaxed) != polls &&
+		    !atomic_load_explicit(&sr.helper_asleep, memory_order_relaxed))
 			return; /* the application is back */
 		if (done) {
 			idle_since = 0;
@@ -142,13 +143,11 @@ static void *run(void *arg)
 	uint64_t seen = 0;
 	(void)arg;
 	for (;;) {
-		sr_lock();
-		bool polled = sr.polls != seen;
-		seen = sr.polls;
-		bool asleep = sr.helper_asleep;
-		sr_unlock();
-
-		if (polled && !asleep) { /* standing back */
+		/* Without the lock: who polls holds it nearly all the time, and is not to be disturbed to find out that it polls. */
+		uint64_t polls = atomic_load_explicit(&sr.polls, memory_order_relaxed);
+		bool polled = polls != seen;
+		seen = polls;
+		if (polled && !atomic_load_explicit(&sr.helper_asleep, memory_order_relaxed)) { /* standing back */
 			watch_wire(false);
 			wait_events(TICK_NS);
 			continue;
@@ -172,9 +171,9 @@ static void *run(void *arg)
 		int64_t timeout = done ? 0 : until(next_deadline());
 		sr_unlock();
 		wait_events(timeout);
-		sr_lock();
-		seen = sr.helper_asleep ? sr.polls : sr.polls - 1;
-		sr_unlock();
+		seen = atomic_load_explicit(&sr.polls, memory_order_relaxed);
+		if (!atomic_load_explicit(&sr.helper_asleep, memory_order_relaxed))
+			seen--; /* woken because somebody polls: stand back at least one tick */
 	}
 	return NULL;
 }
