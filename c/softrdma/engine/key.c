@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
+#include "../shm/shm.h"
 
 static unsigned left;
 
@@ -64,6 +65,7 @@ int sr_remote_invalidate(struct sr_qp *qp, uint32_t rkey)
 	if (!k || k->kind != SR_KEY_MW2 || k->pd_id != qp->pd->id || k->qpn != qp->qpn)
 		return -1;
 	struct sr_key *region = k->region;
+	sr_shm_retract_key(k);
 	k->dead = true;
 	k->region = NULL;
 	if (region)

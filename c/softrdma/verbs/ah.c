@@ -15,9 +15,8 @@ int sr_av_init(struct sr_av *av, struct ibv_context *ctx, const struct ibv_ah_at
 	memset(av, 0, sizeof *av);
 	if (!attr->is_global || attr->port_num != 1)
 		return EINVAL; /* RoCE has no LIDs: every address is a GID */
-	int err = sr_device_gid(ctx->device, attr->grh.sgid_index, &av->sgid);
-	if (err)
-		return err;
+	if (sr_device_gid(ctx->device, attr->grh.sgid_index, &av->sgid))
+		return EINVAL;
 	av->dgid = attr->grh.dgid;
 	av->flow_label = attr->grh.flow_label & 0xfffff;
 	av->sgid_index = attr->grh.sgid_index;
