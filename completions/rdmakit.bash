@@ -28,7 +28,7 @@ _rdmakit() {
     help) ((COMP_CWORD == 2)) && COMPREPLY=($(compgen -W 'topo pingpong verbs-run' -- "$cur")); return ;;
     topo)
       if ((COMP_CWORD == 2)); then
-        COMPREPLY=($(compgen -W 'devices --help' -- "$cur"))
+        COMPREPLY=($(compgen -W 'devices generate convert draw --help' -- "$cur"))
         return
       fi
       command="$command ${COMP_WORDS[2]}"
@@ -42,6 +42,49 @@ _rdmakit() {
         --peer) COMPREPLY=(); return ;;
       esac
       if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--provider --device -d --peer --json --ndjson --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
+      ;;
+    'topo generate')
+      case "$prev" in
+        --k) COMPREPLY=(); return ;;
+        --leaves) COMPREPLY=(); return ;;
+        --spines) COMPREPLY=(); return ;;
+        --hosts) COMPREPLY=(); return ;;
+        --parallel) COMPREPLY=(); return ;;
+        --oversubscription) COMPREPLY=(); return ;;
+        --pods) COMPREPLY=(); return ;;
+        --access) COMPREPLY=(); return ;;
+        --aggregation) COMPREPLY=(); return ;;
+        --core) COMPREPLY=(); return ;;
+        --groups) COMPREPLY=(); return ;;
+        --routers) COMPREPLY=(); return ;;
+        --globals) COMPREPLY=(); return ;;
+        --rails) COMPREPLY=(); return ;;
+        --planes) COMPREPLY=(); return ;;
+        --dimensions) COMPREPLY=(); return ;;
+        --rate) COMPREPLY=(); return ;;
+        --uplink-rate) COMPREPLY=(); return ;;
+        --delay) COMPREPLY=(); return ;;
+        --loss) COMPREPLY=(); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--k --leaves --spines --hosts --parallel --oversubscription --pods --access --aggregation --core --groups --routers --globals --rails --planes --dimensions --rate --uplink-rate --delay --loss --json --ndjson --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
+      ;;
+    'topo convert')
+      case "$prev" in
+        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix' -- "$cur")); return ;;
+        -t|--to) COMPREPLY=($(compgen -W 'json dot graphml mermaid drawio containerlab slurm ns3 htsim matrix' -- "$cur")); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --to -t --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
+      ;;
+    'topo draw')
+      case "$prev" in
+        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix' -- "$cur")); return ;;
+        --png) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        --title) COMPREPLY=(); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --svg --png --labels --title --help -h' -- "$cur"))
       else COMPREPLY=(); fi
       ;;
     'pingpong')

@@ -11,8 +11,8 @@ complete -c rdmakit -f
 complete -c rdmakit -n '__fish_is_nth_token 1' -l help -d 'list the commands'
 complete -c rdmakit -n '__fish_is_nth_token 1' -l version -d 'print the version'
 complete -c rdmakit -n '__fish_is_nth_token 1' -a help -d 'everything about one command'
-complete -c rdmakit -n '__fish_is_nth_token 1' -a topo -d 'show RDMA devices, their ports and addresses'
-complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a topo -d 'show RDMA devices, their ports and addresses'
+complete -c rdmakit -n '__fish_is_nth_token 1' -a topo -d 'show RDMA devices; generate, convert and draw network topologies'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a topo -d 'show RDMA devices; generate, convert and draw network topologies'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a devices -d 'list RDMA devices, their ports and GIDs, and which GID to use'
 complete -c rdmakit -n '__rdmakit_at topo devices' -l provider -d 'which verbs library answers' -r -f -a 'auto system soft'
 complete -c rdmakit -n '__rdmakit_at topo devices' -l device -s d -d 'show only this device' -r -f
@@ -20,6 +20,41 @@ complete -c rdmakit -n '__rdmakit_at topo devices' -l peer -d 'choose the GIDs f
 complete -c rdmakit -n '__rdmakit_at topo devices' -l json -d 'print one JSON document'
 complete -c rdmakit -n '__rdmakit_at topo devices' -l ndjson -d 'print a JSON document a line, as things happen'
 complete -c rdmakit -n '__rdmakit_at topo devices' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a generate -d 'make a topology: fat-tree, leaf-spine, dragonfly, torus, WAN and others'
+complete -c rdmakit -n '__rdmakit_at topo generate' -l k -d 'ports of a switch of a fat-tree, even' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l leaves -d 'leaf switches' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l spines -d 'spine switches (of a plane)' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l hosts -d 'hosts on a leaf, access switch, router or torus switch, or in a rail group' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l parallel -d 'parallel cables between two switches' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l oversubscription -d 'host capacity over uplink capacity of a leaf; sets the uplink rate' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l pods -d 'pods of a three-tier network' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l access -d 'access switches a pod' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l aggregation -d 'aggregation switches a pod' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l core -d 'core switches' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l groups -d 'groups of a dragonfly or of a rail network' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l routers -d 'routers in a group of a dragonfly' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l globals -d 'global links of a router of a dragonfly' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l rails -d 'rails: NICs of a host' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l planes -d 'planes: separate networks, each NIC has a port in each' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l dimensions -d 'size of a torus, as in 4x4x4' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l rate -d 'capacity of host links' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l uplink-rate -d 'capacity of links between switches; as --rate when absent' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l delay -d 'delay of every link' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l loss -d 'share of packets that every link loses' -r -f
+complete -c rdmakit -n '__rdmakit_at topo generate' -l json -d 'print one JSON document'
+complete -c rdmakit -n '__rdmakit_at topo generate' -l ndjson -d 'print a JSON document a line, as things happen'
+complete -c rdmakit -n '__rdmakit_at topo generate' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a convert -d 'translate a topology between formats: JSON, DOT, GraphML, Mermaid, drawio, ...'
+complete -c rdmakit -n '__rdmakit_at topo convert' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix'
+complete -c rdmakit -n '__rdmakit_at topo convert' -l to -s t -d 'format to write' -r -f -a 'json dot graphml mermaid drawio containerlab slurm ns3 htsim matrix'
+complete -c rdmakit -n '__rdmakit_at topo convert' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a draw -d 'draw a topology: SVG, PNG, or in the terminal'
+complete -c rdmakit -n '__rdmakit_at topo draw' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix'
+complete -c rdmakit -n '__rdmakit_at topo draw' -l svg -d 'print the picture as SVG'
+complete -c rdmakit -n '__rdmakit_at topo draw' -l png -d 'write the picture as PNG to this file' -r -F
+complete -c rdmakit -n '__rdmakit_at topo draw' -l labels -d 'write capacity, delay and loss on the links, also where there are many'
+complete -c rdmakit -n '__rdmakit_at topo draw' -l title -d 'title of the picture' -r -f
+complete -c rdmakit -n '__rdmakit_at topo draw' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 1' -a pingpong -d 'measure round-trip latency over every transport and operation'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a pingpong -d 'measure round-trip latency over every transport and operation'
 complete -c rdmakit -n '__rdmakit_at pingpong' -l listen -s l -d 'be the answering end: serve clients until Ctrl-C'

@@ -1,0 +1,128 @@
+/**
+ * containerlab topologies: nodes with kind `linux`, links as pairs of endpoints `node:eth1`. The model's fields travel as
+ * labels of nodes and vars of links, which containerlab carries along.
+ */
+
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml';
+import { TopologyBuilder } from '../model/build.ts';
+import { InputError } from '../model/input-error.ts';
+import type { Topology } from '../model/schema.ts';
+import { flatLink, flatNode, linkOf, nodeOf } from './attributes.ts';
+import { safeNames } from './names.ts';
+
+const MARK = 'rdmakit-';
+const MAX_YAML_BYTES = 16 * 2 ** 20;
+
+/** Reads a topology file. Throws InputError; aliases are refused, so nothing can be expanded. */
+export function readContainerlab(text: string): Topology {
+  if (text.length > MAX_YAML_BYTES) throw new InputError('YAML above 16 MiB is refused');
+  const lines = new LineCounter();
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    prettyErrors: false,
+    logLevel: 'silent',
+    uniqueKeys: true,
+  });
+  const lineOf = (node: unknown): number | undefined => {
+    const range = (node as { range?: [number, number, number] } | null)?.range;
+    return range ? lines.linePos(range[0]).line : undefined;
+  };
+  const [error] = document.errors;
+  if (error)
+    throw new InputError(`not YAML: ${error.message.split('\n')[0]}`, lines.linePos(error.pos[0]).line);
+  const entries = (node: unknown, what: string): [string, unknown, number | undefined][] => {
+    if (isAlias(node)) throw new InputError('aliases are refused', lineOf(node));
+    if (!isMap(node)) throw new InputError(`${what} must be a map`, lineOf(node));
+    return node.items.map(({ key, value }) => [String(isScalar(key) ? key.value : ''), value, lineOf(key)]);
+  };
+  const get = (node: unknown, key: string, what: string): unknown =>
+    entries(node, what).find(([name]) => name === key)?.[1];
+  const texts = (node: unknown, what: string): Map<string, string> => {
+    const found = new Map<string, string>();
+    if (node === undefined || node === null) return found;
+    for (const [key, value] of entries(node, what)) {
+      if (key.startsWith(MARK) && isScalar(value)) found.set(key.slice(MARK.length), String(value.value));
+    }
+    return found;
+  };
+  const root = document.contents;
+  const topology = get(root, 'topology', 'the document');
+  if (topology === undefined) throw new InputError("no 'topology'", lineOf(root));
+  const builder = new TopologyBuilder();
+  const idOf = new Map<string, string>();
+  const nodes = get(topology, 'nodes', 'topology');
+  if (nodes === undefined) throw new InputError("no 'nodes'", lineOf(topology));
+  for (const [name, value, line] of entries(nodes, 'nodes')) {
+    const empty = value === null || (isScalar(value) && value.value === null);
+    const labels = empty
+      ? new Map<string, string>()
+      : texts(get(value, 'labels', `node '${name}'`), 'labels');
+    const group = empty ? undefined : get(value, 'group', `node '${name}'`);
+    const kind = empty ? undefined : get(value, 'kind', `node '${name}'`);
+    const id = labels.get('id') ?? name;
+    idOf.set(name, id);
+    // Without our labels: linux containers are hosts, everything else is somebody's switch.
+    const fallback = isScalar(kind) && kind.value === 'linux' ? 'host' : 'switch';
+    const node = nodeOf(id, labels, fallback, line);
+    builder.node(
+      node.group === undefined && isScalar(group) ? { ...node, group: String(group.value) } : node,
+      line,
+    );
+  }
+  const links = get(topology, 'links', 'topology');
+  if (links !== undefined && !isSeq(links)) throw new InputError("'links' must be a list", lineOf(links));
+  for (const link of isSeq(links) ? links.items : []) {
+    const line = lineOf(link);
+    const ends = get(link, 'endpoints', 'a link');
+    if (!isSeq(ends) || ends.items.length !== 2)
+      throw new InputError("a link needs 'endpoints' with two entries", line);
+    const [a, b] = ends.items.map((end) => {
+      // Short form "node:eth1" or long form {node: n, interface: eth1}.
+      if (isMap(end)) return [String(end.get('node')), String(end.get('interface'))];
+      const text = isScalar(end) ? String(end.value) : '';
+      const at = text.indexOf(':');
+      if (at < 1)
+        throw new InputError(`endpoint '${text.slice(0, 40)}' is not node:interface`, lineOf(end) ?? line);
+      return [text.slice(0, at), text.slice(at + 1)];
+    }) as [string[], string[]];
+    const [[aName = '', aPort], [bName = '', bPort]] = [a, b];
+    const fields = linkOf(
+      idOf.get(aName) ?? aName,
+      idOf.get(bName) ?? bName,
+      texts(get(link, 'vars', 'a link'), 'vars'),
+      line,
+    );
+    builder.link({ ...fields, a_port: fields.a_port ?? aPort, b_port: fields.b_port ?? bPort }, line);
+  }
+  const name = get(root, 'name', 'the document');
+  return builder.build({ name: isScalar(name) ? String(name.value) : undefined });
+}
+
+export function writeContainerlab(topology: Topology): string {
+  const names = safeNames(
+    topology.nodes.map(({ id }) => id),
+    '-_.',
+  );
+  const quote = (text: string | number): string => JSON.stringify(String(text));
+  const lines = [`name: ${quote(topology.name ?? 'topology')}`, 'topology:', '  nodes:'];
+  for (const node of topology.nodes) {
+    const name = names.get(node.id) ?? '';
+    lines.push(`    ${quote(name)}:`, '      kind: linux', '      image: alpine:latest', '      labels:');
+    const labels = { ...(name === node.id ? {} : { id: node.id }), ...flatNode(node) };
+    for (const [key, value] of Object.entries(labels)) lines.push(`        ${MARK}${key}: ${quote(value)}`);
+  }
+  lines.push('  links:');
+  const next = new Map<string, number>();
+  const endpoint = (id: string): string => {
+    const nth = (next.get(id) ?? 0) + 1;
+    next.set(id, nth);
+    return quote(`${names.get(id)}:eth${nth}`);
+  };
+  for (const link of topology.links) {
+    lines.push(`    - endpoints: [${endpoint(link.a)}, ${endpoint(link.b)}]`, '      vars:');
+    for (const [key, value] of Object.entries(flatLink(link)))
+      lines.push(`        ${MARK}${key}: ${quote(value)}`);
+  }
+  if (topology.links.length === 0) lines[lines.length - 1] = '  links: []';
+  return `${lines.join('\n')}\n`;
+}
