@@ -45,7 +45,7 @@ struct vk_dev {
 
 /* The loopback interface's device: there on every machine. */
 void vk_open(struct vk_dev *d);
-/* Fails the test when an object was left over. */
+/* Fails the test when something of its protection domain was left over. */
 void vk_close(struct vk_dev *d);
 
 struct vk_conf {

@@ -1,0 +1,193 @@
+/* Datagrams: the header in front, keys, what is dropped without harm, answers by the header, multicast groups on this host. */
+#include "verbs-world.h"
+
+#include <arpa/inet.h>
+
+extern int rdmakit_counter_count(void);
+extern const char *rdmakit_counter_name(int i);
+extern uint64_t rdmakit_counter_value(int i);
+
+static uint64_t counter(const char *name)
+{
+	for (int i = 0; i < rdmakit_counter_count(); i++)
+		if (!strcmp(rdmakit_counter_name(i), name))
+			return rdmakit_counter_value(i);
+	VK(!"a counter of this name");
+	return 0;
+}
+
+static void ud_world(struct world *w) { world_make(w, &(struct vk_conf){ .type = IBV_QPT_UD }); }
+
+static int send_key(struct world *w, size_t len, uint32_t qkey)
+{
+	struct ibv_sge s = vk_sge(w->ma, w->a, len);
+	return vk_try_post(&w->e[0], &(struct vk_wr){ .op = IBV_WR_SEND, .sge = &s, .n = 1, .qkey = qkey });
+}
+
+static void header(void **state)
+{
+	(void)state;
+	struct world w;
+	ud_world(&w);
+	vk_recv1(&w.e[1], 1, w.mb, w.b, 1000);
+	VK_EQ(send_key(&w, 100, 0), 0);
+	vk_wait_ok(w.e[0].scq);
+	struct ibv_wc wc = vk_wait_ok(w.e[1].rcq);
+	VK(wc.byte_len == 140 && wc.src_qp == w.e[0].qp->qp_num && (wc.wc_flags & IBV_WC_GRH));
+	/* 20 zero bytes and an IPv4 header with a right checksum */
+	VK(untouched(w.b, 20, 0));
+	uint8_t *ip = w.b + 20;
+	uint32_t sum = 0;
+	for (int i = 0; i < 20; i += 2)
+		sum += (uint32_t)(ip[i] << 8 | ip[i + 1]);
+	sum = (sum & 0xffff) + (sum >> 16);
+	VK_EQ(sum, 0xffff);
+	VK_EQ(ip[0], 0x45);
+	VK_EQ(ip[9], 17);
+	VK(!memcmp(ip + 12, "\177\0\0\1", 4) && !memcmp(ip + 16, "\177\0\0\1", 4));
+	/* answered with nothing but that */
+	struct ibv_ah *ah = ibv_create_ah_from_wc(w.d.pd, &wc, (struct ibv_grh *)(void *)w.b, 1);
+	VK(ah);
+	struct ibv_ah *mine = w.e[1].ah;
+	w.e[1].ah = ah;
+	w.e[1].peer_qpn = wc.src_qp;
+	vk_recv1(&w.e[0], 2, w.ma, w.a, 1000);
+	vk_send(&w.e[1], 3, w.mb, w.b, 60);
+	vk_wait_ok(w.e[1].scq);
+	VK_EQ(vk_wait_ok(w.e[0].rcq).byte_len, 100);
+	w.e[1].ah = mine;
+	VK_EQ(ibv_destroy_ah(ah), 0);
+	world_free(&w);
+}
+
+/* Wrong keys, no receive, too long for the buffer, no such queue pair: dropped and counted; the next one arrives. */
+static void drops(void **state)
+{
+	(void)state;
+	struct world w;
+	ud_world(&w);
+	uint64_t bad_key = counter("rx_qkey_mismatch"), dropped = counter("rx_ud_dropped");
+	VK_EQ(send_key(&w, 10, 0), 0); /* no receive */
+	vk_wait_ok(w.e[0].scq);
+	vk_quiet(w.e[1].rcq);
+	VK_EQ(counter("rx_ud_dropped"), dropped + 1);
+	vk_recv1(&w.e[1], 1, w.mb, w.b, 100);
+	VK_EQ(send_key(&w, 10, 0x12121212), 0);
+	vk_wait_ok(w.e[0].scq);
+	vk_quiet(w.e[1].rcq);
+	VK_EQ(counter("rx_qkey_mismatch"), bad_key + 1);
+	VK_EQ(send_key(&w, 61, 0), 0); /* one byte too long */
+	vk_wait_ok(w.e[0].scq);
+	vk_quiet(w.e[1].rcq);
+	VK_EQ(counter("rx_ud_dropped"), dropped + 2);
+	uint32_t right = w.e[0].peer_qpn;
+	w.e[0].peer_qpn ^= 0x1234;
+	VK_EQ(send_key(&w, 10, 0), 0);
+	vk_wait_ok(w.e[0].scq);
+	vk_quiet(w.e[1].rcq);
+	w.e[0].peer_qpn = right;
+	VK(untouched(w.b, LEN, 0x22));
+	VK_EQ(send_key(&w, 60, 0), 0);
+	vk_wait_ok(w.e[0].scq);
+	VK_EQ(vk_wait_ok(w.e[1].rcq).byte_len, 100);
+	/* the top bit asks for the sender's own key */
+	vk_recv1(&w.e[1], 1, w.mb, w.b, 100);
+	VK_EQ(send_key(&w, 10, 0x80000001), 0);
+	vk_wait_ok(w.e[0].scq);
+	vk_wait_ok(w.e[1].rcq);
+	/* longer than the MTU cannot be sent */
+	size_t mtu = 128u << w.d.mtu;
+	vk_recv1(&w.e[1], 2, w.mb, w.b, LEN);
+	VK_EQ(send_key(&w, mtu, 0), 0);
+	vk_wait_ok(w.e[0].scq);
+	VK_EQ(vk_wait_ok(w.e[1].rcq).byte_len, mtu + 40);
+	VK_EQ(send_key(&w, mtu + 1, 0), 0);
+	vk_wait_status(w.e[0].scq, IBV_WC_LOC_LEN_ERR);
+	VK_EQ(vk_state(&w.e[0]), IBV_QPS_SQE);
+	world_free(&w);
+}
+
+/* A burst far beyond the ring and the receives: who sends never hangs, what arrives is whole and in order. */
+static void flood(void **state)
+{
+	(void)state;
+	struct world w;
+	ud_world(&w);
+	uint32_t sent = 0, got = 0, expect = 0;
+	for (int i = 0; i < 64; i++)
+		vk_recv1(&w.e[1], 0, w.mb, w.b, LEN);
+	while (sent < 5000) {
+		memcpy(w.a, &sent, 4);
+		VK_EQ(send_key(&w, 4000, 0), 0);
+		sent++;
+		vk_wait_ok(w.e[0].scq);
+		struct ibv_wc wc;
+		if (sent % 7 == 0)
+			while (ibv_poll_cq(w.e[1].rcq, 1, &wc) == 1) {
+				uint32_t v;
+				VK_EQ(wc.status, IBV_WC_SUCCESS);
+				memcpy(&v, w.b + 40, 4); /* all into one buffer: the last one's number */
+				VK(v >= expect && v < sent);
+				expect = v;
+				got++;
+				vk_recv1(&w.e[1], 0, w.mb, w.b, LEN);
+			}
+	}
+	VK(got > 0 && got <= sent);
+	world_free(&w);
+}
+
+static void address_handles(void **state)
+{
+	(void)state;
+	struct vk_dev d;
+	vk_open(&d);
+	struct ibv_ah_attr a = { .is_global = 1, .port_num = 1, .grh = { .dgid = d.gid, .sgid_index = d.gid_index } };
+	struct ibv_ah *ah = ibv_create_ah(d.pd, &a);
+	VK(ah);
+	VK_EQ(ibv_dealloc_pd(d.pd), EBUSY);
+	VK_EQ(ibv_destroy_ah(ah), 0);
+	a.is_global = 0;
+	VK(!ibv_create_ah(d.pd, &a) && errno == EINVAL);
+	a.is_global = 1;
+	a.port_num = 2;
+	VK(!ibv_create_ah(d.pd, &a) && errno == EINVAL);
+	a.port_num = 1;
+	a.grh.sgid_index = 250;
+	VK(!ibv_create_ah(d.pd, &a) && errno == EINVAL);
+	a.grh.sgid_index = d.gid_index;
+	memset(&a.grh.dgid, 0x20, 16); /* IPv6, from an IPv4 address */
+	VK(!ibv_create_ah(d.pd, &a) && errno == EINVAL);
+	vk_close(&d);
+}
+
+static void group_membership(void **state)
+{
+	(void)state;
+	struct world w;
+	union ibv_gid group = { .raw = { [10] = 0xff, 0xff, 239, 1, 2, 3 } }, plain;
+	ud_world(&w);
+	plain = w.d.gid;
+	VK_EQ(ibv_attach_mcast(w.e[1].qp, &plain, 0), EINVAL);
+	VK_EQ(ibv_detach_mcast(w.e[1].qp, &group, 0), EINVAL);
+	int err = ibv_attach_mcast(w.e[1].qp, &group, 0);
+	VK_EQ(err, 0);
+	VK_EQ(ibv_attach_mcast(w.e[1].qp, &group, 0), 0);
+	VK_EQ(ibv_destroy_qp(w.e[1].qp), EBUSY);
+	VK_EQ(ibv_detach_mcast(w.e[1].qp, &group, 0), 0);
+	VK_EQ(ibv_detach_mcast(w.e[1].qp, &group, 0), EINVAL);
+	world_free(&w);
+	world_make(&w, NULL);
+	VK_EQ(ibv_attach_mcast(w.e[1].qp, &group, 0), EINVAL); /* only datagrams have groups */
+	world_free(&w);
+}
+
+int main(int argc, char **argv)
+{
+	vk_start(argc, argv, NULL, 0);
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(header), cmocka_unit_test(drops), cmocka_unit_test(flood), cmocka_unit_test(address_handles),
+		cmocka_unit_test(group_membership),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
