@@ -25,7 +25,8 @@ void die(const char *format, ...)
 struct options parse_options(int argc, char **argv)
 {
 	struct options o = { .port = "18515", .mode = "sleep", .type = IBV_QPT_RC, .timeout = 14, .retry = 7,
-			     .count = 1000, .size = 65536, .seed = 1 };
+			     .count = 1000, .size = 65536, .seed = 1, .tx_depth = TX_DEPTH, .rx_depth = RX_DEPTH,
+			     .sig_all = 1 };
 	int c;
 	while ((c = getopt(argc, argv, "d:g:p:m:c:n:s:r:t:y:")) != -1) {
 		switch (c) {
@@ -94,30 +95,37 @@ void link_open(struct link *l, struct options opt)
 		die("ibv_open_device");
 	ibv_free_device_list(list);
 	l->pd = ibv_alloc_pd(l->ctx);
-	l->cq = ibv_create_cq(l->ctx, TX_DEPTH + RX_DEPTH, NULL, NULL, 0);
+	l->cq = ibv_create_cq(l->ctx, (int)(opt.tx_depth + opt.rx_depth), NULL, NULL, 0);
 	if (!l->pd || !l->cq)
 		die("ibv_alloc_pd, ibv_create_cq");
-	struct ibv_qp_init_attr init = { .send_cq = l->cq, .recv_cq = l->cq, .qp_type = opt.type, .sq_sig_all = 1,
-					 .cap = { TX_DEPTH, RX_DEPTH, 1, 1, 0 } };
-	l->qp = ibv_create_qp(l->pd, &init);
-	if (!l->qp)
+	l->qp = qp_create(l);
+}
+
+struct ibv_qp *qp_create(struct link *l)
+{
+	const struct options *o = &l->opt;
+	struct ibv_qp_init_attr init = { .send_cq = l->cq, .recv_cq = l->cq, .qp_type = o->type, .sq_sig_all = o->sig_all,
+					 .cap = { o->tx_depth, o->rx_depth, 1, 1, o->max_inline } };
+	struct ibv_qp *qp = ibv_create_qp(l->pd, &init);
+	if (!qp)
 		die("ibv_create_qp");
 	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = 1, .qkey = UD_QKEY,
 				    .qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC };
-	if (opt.type == IBV_QPT_UC)
+	if (o->type == IBV_QPT_UC)
 		attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
-	int last = opt.type == IBV_QPT_UD ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS;
-	if (ibv_modify_qp(l->qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | last))
+	int last = o->type == IBV_QPT_UD ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS;
+	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | last))
 		die("INIT");
+	return qp;
 }
 
-static void to_ready(struct link *l, const struct ibv_port_attr *port)
+void qp_to_ready(struct link *l, struct ibv_qp *qp, const struct place *here, const struct place *there)
 {
 	struct ibv_ah_attr ah = { .is_global = 1, .port_num = 1,
-				  .grh = { .dgid = l->there.gid, .sgid_index = (uint8_t)l->opt.gid_index, .hop_limit = 64 } };
-	struct ibv_qp_attr rtr = { .qp_state = IBV_QPS_RTR, .path_mtu = port->active_mtu, .dest_qp_num = l->there.qpn,
-				   .rq_psn = l->there.psn, .max_dest_rd_atomic = 16, .min_rnr_timer = 12, .ah_attr = ah };
-	struct ibv_qp_attr rts = { .qp_state = IBV_QPS_RTS, .sq_psn = l->here.psn, .timeout = (uint8_t)l->opt.timeout,
+				  .grh = { .dgid = there->gid, .sgid_index = (uint8_t)l->opt.gid_index, .hop_limit = 64 } };
+	struct ibv_qp_attr rtr = { .qp_state = IBV_QPS_RTR, .path_mtu = l->mtu, .dest_qp_num = there->qpn,
+				   .rq_psn = there->psn, .max_dest_rd_atomic = 16, .min_rnr_timer = 12, .ah_attr = ah };
+	struct ibv_qp_attr rts = { .qp_state = IBV_QPS_RTS, .sq_psn = here->psn, .timeout = (uint8_t)l->opt.timeout,
 				   .retry_cnt = (uint8_t)l->opt.retry, .rnr_retry = 7, .max_rd_atomic = 16 };
 	int rtr_mask = IBV_QP_STATE, rts_mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
 	if (l->opt.type == IBV_QPT_UD) {
@@ -131,9 +139,9 @@ static void to_ready(struct link *l, const struct ibv_port_attr *port)
 		rtr_mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
 		rts_mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
 	}
-	if (ibv_modify_qp(l->qp, &rtr, rtr_mask))
+	if (ibv_modify_qp(qp, &rtr, rtr_mask))
 		die("RTR");
-	if (ibv_modify_qp(l->qp, &rts, rts_mask))
+	if (ibv_modify_qp(qp, &rts, rts_mask))
 		die("RTS");
 }
 
@@ -154,7 +162,8 @@ void link_connect(struct link *l, struct ibv_mr *mr)
 	link_send(l, &l->here, sizeof l->here);
 	if (!link_receive(l, &l->there, sizeof l->there))
 		die("the other end has gone");
-	to_ready(l, &port);
+	l->mtu = port.active_mtu;
+	qp_to_ready(l, l->qp, &l->here, &l->there);
 	/* Neither may send before the other can receive. */
 	link_send(l, &ready, 1);
 	if (!link_receive(l, &ready, 1))

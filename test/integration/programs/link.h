@@ -15,6 +15,9 @@ struct options {
 	enum ibv_qp_type type;
 	int gid_index, timeout, retry;
 	unsigned long count, size, seed;
+	/* Not from the command line: */
+	unsigned int tx_depth, rx_depth, max_inline;
+	int sig_all; /* every send makes a completion */
 };
 
 /* What one end must know of the other. */
@@ -32,6 +35,7 @@ struct link {
 	struct ibv_qp *qp;
 	struct ibv_ah *ah; /* UD only */
 	struct place here, there;
+	enum ibv_mtu mtu; /* that of the port */
 	int tcp;
 };
 
@@ -50,6 +54,9 @@ void link_send(struct link *l, const void *data, size_t len);
 /* False at the end of the stream. */
 int link_receive(struct link *l, void *data, size_t len);
 void link_close(struct link *l);
+/* What link_open() and link_connect() do, for further queue pairs of the same kind: made and in INIT; to RTS. */
+struct ibv_qp *qp_create(struct link *l);
+void qp_to_ready(struct link *l, struct ibv_qp *qp, const struct place *here, const struct place *there);
 /* A reproducible stream of numbers: xorshift64*. */
 uint64_t next_random(uint64_t *state);
 /* FNV-1a, to compare whole buffers through TCP. */
