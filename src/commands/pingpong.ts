@@ -352,7 +352,9 @@ function pingView(io: Io, mode: Mode, peer: string): View {
     hooks: {
       onRowStart: (row) => {
         size_bytes = row.size_bytes;
-        io.line(`PINGPONG ${peer}: ${rowName(row)}, ${compactSize(size_bytes)}, ${row.wait}`);
+        io.line(
+          `PINGPONG ${peer}: ${row.transport} ${row.operation}, ${compactSize(size_bytes)}, ${row.wait}`,
+        );
       },
       onRow: (row) => io.event(RowDocument, row),
       onProgress: (snapshot, samples) => {

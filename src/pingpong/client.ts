@@ -14,6 +14,8 @@ import { connectSocket, type KernelSocket } from './sockets.ts';
 import type { LoopSnapshot, Sample } from './stats.ts';
 
 const ANSWER_TIMEOUT_MS = 15_000;
+/** After Ctrl-C, or when the row has failed anyway, nobody wants to wait long for the other end's numbers. */
+const STOP_TIMEOUT_MS = 2000;
 const ROW_TIMEOUT_MS = 2 ** 31 - 1;
 /** A reliable connection retries by itself; only after this long without an answer is it given up. */
 const RELIABLE_PATIENCE_NS = 5e9;
@@ -153,7 +155,8 @@ export class Client {
     // The server speaks up before row-end only when its loop failed; either way this is its next message.
     let early: FromServer | undefined;
     let broken: unknown;
-    const next = this.#receive(ROW_TIMEOUT_MS).then(
+    const patience = new AbortController();
+    const next = this.#receive(ROW_TIMEOUT_MS, patience.signal).then(
       (message) => {
         early = message;
       },
@@ -168,12 +171,20 @@ export class Client {
     let server: RowResult | undefined;
     if (broken === undefined) {
       this.session.send({ type: 'row-end' });
+      // A far end that is stopped or cut off would never answer.
+      const timer = setTimeout(
+        () => patience.abort(silence()),
+        interrupted ? STOP_TIMEOUT_MS : ANSWER_TIMEOUT_MS,
+      );
       if (early === undefined) await next;
+      clearTimeout(timer);
       const trouble = early?.type === 'trouble' ? early : undefined;
       if (trouble !== undefined) early = await this.#receive(ANSWER_TIMEOUT_MS).catch(() => undefined);
       if (early?.type === 'row-result') server = early;
       else if (broken === undefined && trouble === undefined) throw this.session.fail('no result of the row');
     }
+    // Without its result the session is out of step: nothing may follow on it.
+    if (server === undefined) this.session.close();
     const client = loop.snapshot();
     return reportRow({
       row,
@@ -194,19 +205,22 @@ export class Client {
   }
 }
 
-/** The server's side of a failure; our own loop's error is explained by the report. */
+/** The server's side of a failure. Our own loop's error says more, and is explained by the report; unless it is only the flush. */
 function failureOf(client: LoopSnapshot, server: RowResult | undefined, broken: unknown) {
-  if (
-    client.error?.stage === 'completion' &&
-    completionStatusName(client.error.wc_status) !== 'IBV_WC_WR_FLUSH_ERR'
-  )
-    return undefined;
+  const { error } = client;
+  const flushed =
+    error?.stage === 'completion' && completionStatusName(error.wc_status) === 'IBV_WC_WR_FLUSH_ERR';
+  if (error !== undefined && !flushed) return undefined;
   if (broken !== undefined) {
     const what = broken instanceof Error ? broken.message : String(broken);
-    return { what, cause: 'the other end went away in the middle of the row' };
+    return { what, cause: 'the other end ended, was stopped, or cannot be reached any more' };
   }
   if (server?.error !== undefined) return { what: `the other end's loop failed: ${server.error}` };
   return undefined;
+}
+
+function silence(): RdmakitError {
+  return new RdmakitError({ kind: 'peer', what: 'the other end does not answer any more' });
 }
 
 function paceOf(row: Row, settings: Settings): Pace {

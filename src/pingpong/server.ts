@@ -16,6 +16,8 @@ import type { LoopSnapshot } from './stats.ts';
 const IDLE_TIMEOUT_MS = 600_000;
 /** A row may run until its client is interrupted. */
 const ROW_TIMEOUT_MS = 2 ** 31 - 1;
+/** A row without any message for so long (or three intervals) is ended: its client hangs, and our loop spins for nothing. */
+const SILENT_ROW_MS = 120_000;
 
 export interface ServeOptions extends DeviceWish {
   /** -1 floats. */
@@ -106,7 +108,12 @@ async function serveRow(
     await made.half?.connect(session, { gidIndex: opened.gid.index, mtuBytes: request.mtu_bytes });
     loop = startLoop(made, request, options.core);
     session.send({ type: 'ready' });
-    await untilRowEnd(session, loop, options.signal);
+    await untilRowEnd(
+      session,
+      loop,
+      Math.max(SILENT_ROW_MS, (3 * request.interval_ns) / 1e6),
+      options.signal,
+    );
     session.send(resultOf(loop?.snapshot()));
   } finally {
     loop?.close();
@@ -134,17 +141,25 @@ function startLoop(made: ServerRow, request: RowRequest, core: number): Loop | u
   return startSocketLoop(pace, { ...made.socket, busy: request.wait === 'busy-polling' });
 }
 
-/** Waits for the client's word that the row is over; a loop that fails before is reported to it at once. */
+/** Waits for the client's word that the row is over; a loop that fails or hears nothing before is reported to it at once. */
 async function untilRowEnd(
   session: Session,
   loop: Loop | undefined,
+  silenceMs: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   let over = false;
-  const watched = loop?.finish({ until: () => over, tick_ms: 50 }).then(() => {
-    const error = loop.snapshot().error;
-    if (!over && error !== undefined && !session.closed)
-      session.send({ type: 'trouble', what: error.message });
+  let completed = -1;
+  let changed = performance.now();
+  const silent = (): boolean => {
+    const now = loop?.snapshot().completed ?? 0;
+    if (now !== completed) changed = performance.now();
+    completed = now;
+    return performance.now() - changed > silenceMs;
+  };
+  const watched = loop?.finish({ until: () => over || silent(), tick_ms: 50 }).then(() => {
+    const what = loop.snapshot().error?.message ?? 'no message came for a long time';
+    if (!over && !session.closed) session.send({ type: 'trouble', what });
   });
   try {
     const message = await receive(session, ROW_TIMEOUT_MS, signal);
