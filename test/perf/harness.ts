@@ -22,7 +22,16 @@ export interface Target {
   of?: string;
 }
 
-/** What a file in test/perf/ named perf-*.ts exports as `plan`. Its probes are interleaved with each other. */
+/** How much trouble to take. */
+export interface Effort {
+  rounds: number;
+  /** Of one measurement by time. */
+  duration_ms: number;
+  /** Multiplies counts and waiting times: 1, or less when it must be short. */
+  scale: number;
+}
+
+/** What a file in test/perf/ named perf-*.ts makes of the effort: its export `plan`. The probes are interleaved with each other. */
 export interface Plan {
   title: string;
   rounds: number;

@@ -1,0 +1,6 @@
+/** Two namespaces over veth with an MTU of 9000 bytes. */
+
+import type { Effort, Plan } from './harness.ts';
+import { namespacesPlan } from './namespaces.ts';
+
+export const plan = (effort: Effort): Plan => namespacesPlan(9000, effort);
