@@ -1,6 +1,7 @@
 /* wire-rig.c - see wire-rig.h. */
 #define _GNU_SOURCE
 #include "wire-rig.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -89,9 +90,14 @@ static void send_one(const struct sr_path *path, const uint8_t *packet, size_t l
 	sr_icrc_path_init(&meta.icrc, meta.from.sin6_addr.s6_addr, meta.to.s6_addr, sr_wire.tx_port, SR_ROCE_PORT);
 	rig.sent++;
 	memcpy(copy, packet, len);
+	if (rig.trace && sr_pkt_decode(&p, copy, len) == SR_PKT_OK)
+		fprintf(stderr, "%10.3f us %s op %02x psn %06x len %u dma %u\n", (double)rig.now_ns / 1e3, way ? "->" : "<-", p.opcode,
+			p.psn, p.payload_len, p.flags & SR_H_RETH ? p.dma_len : 0);
 	bool dropped = rig.drop && sr_pkt_decode(&p, copy, len) == SR_PKT_OK && rig.drop(&p);
 	if (dropped || (rig.loss > 0 && chance() < rig.loss)) {
 		rig.lost++;
+		if (rig.trace)
+			fprintf(stderr, "           lost\n");
 		return;
 	}
 	uint64_t due_ns = rig.now_ns;

@@ -29,7 +29,7 @@ void sr_cc_init(struct sr_cc *cc, uint32_t now_us)
 uint32_t sr_cc_target_us(const struct sr_cc *cc)
 {
 	uint32_t root = square_root(sr_cc_window(cc));
-	return cc->min_rtt_us + cc->min_rtt_us / 2 + SR_CC_QUEUE_US + SR_CC_SCALING_US / (root ? root : 1);
+	return cc->min_rtt_us + SR_CC_QUEUE_US + SR_CC_SCALING_US / (root ? root : 1);
 }
 
 /* Two epochs of minima: the smallest round trip of the last ten to twenty seconds, so a changed route is learnt. */
@@ -72,12 +72,14 @@ static void end_round(struct sr_cc *cc, uint32_t now_us)
 	}
 }
 
-void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, uint32_t now_us)
+void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, bool limited, uint32_t now_us)
 {
 	cc->round_acked += acked;
 	if (rtt_us)
 		measure(cc, rtt_us, now_us);
 	end_round(cc, now_us);
+	if (!limited)
+		return;
 	uint32_t target = sr_cc_target_us(cc);
 	if (rtt_us <= target) {
 		if (cc->slow_start)
@@ -91,6 +93,12 @@ void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, uint32_t now_u
 		cc->decreased_us = now_us;
 	}
 	clamp(cc);
+}
+
+void sr_cc_hint(struct sr_cc *cc, uint32_t min_rtt_us)
+{
+	if (cc->srtt_us && min_rtt_us < cc->min_rtt_us)
+		cc->min_rtt_us = min_rtt_us;
 }
 
 void sr_cc_loss(struct sr_cc *cc, uint32_t lost) { cc->round_lost += lost; }

@@ -21,8 +21,8 @@
 #define SR_CC_MIN_PACKETS 16 /* a process that was not scheduled looks like a long queue; do not starve on it */
 #define SR_CC_START_PACKETS 64
 #define SR_CC_MAX_PACKETS 4096
-#define SR_CC_QUEUE_US 1000	/* queueing that is always allowed on top of the smallest round trip */
-#define SR_CC_SCALING_US 2000	/* flow scaling: this much more, divided by the square root of the window */
+#define SR_CC_QUEUE_US 150	/* queueing that is always allowed on top of the smallest round trip */
+#define SR_CC_SCALING_US 1600	/* flow scaling: this much more, divided by the square root of the window */
 #define SR_CC_LOSS_PERCENT 12
 #define SR_CC_MIN_RTT_EPOCH_US 10000000u
 
@@ -41,8 +41,11 @@ struct sr_cc {
 };
 
 void sr_cc_init(struct sr_cc *cc, uint32_t now_us);
-/* `acked` packets left the network; rtt_us of the newest, 0 when it cannot be measured. */
-void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, uint32_t now_us);
+/* `acked` packets left the network; rtt_us of the newest, 0 when it cannot be measured. `limited`: the window was what held the
+ * sender back; one that is not used says nothing about the network and stays as it is. */
+void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, bool limited, uint32_t now_us);
+/* Another flow to the same place measured a smaller round trip: a flow that began behind a queue learns how short the path is. */
+void sr_cc_hint(struct sr_cc *cc, uint32_t min_rtt_us);
 void sr_cc_loss(struct sr_cc *cc, uint32_t lost);
 void sr_cc_timeout(struct sr_cc *cc, uint32_t now_us);
 static inline uint32_t sr_cc_window(const struct sr_cc *cc) { return cc->cwnd_q8 >> 8; }

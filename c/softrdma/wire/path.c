@@ -17,3 +17,28 @@ void sr_path_init(struct sr_path *path, const struct sr_av *av, uint16_t src_por
 	path->traffic_class = av->traffic_class;
 	sr_icrc_path_init(&path->icrc, av->sgid.raw, av->dgid.raw, src_port, SR_ROCE_PORT);
 }
+
+#define PATHS 64
+#define EPOCH_US SR_CC_MIN_RTT_EPOCH_US
+
+/* A cache: a collision costs a hint. */
+static struct {
+	struct in6_addr to;
+	uint32_t min_us, since_us;
+} paths[PATHS];
+
+uint32_t sr_path_min_rtt_us(const struct sr_path *path, uint32_t rtt_us)
+{
+	uint32_t words[4], now_us = sr_wire_now_us();
+	memcpy(words, &path->to.sin6_addr, sizeof(words));
+	uint32_t hash = (words[0] ^ words[1] ^ words[2] ^ words[3]) * 2654435761u;
+	__typeof__(&paths[0]) p = &paths[hash >> 26];
+	if (memcmp(&p->to, &path->to.sin6_addr, sizeof(p->to)) != 0 || now_us - p->since_us > EPOCH_US) {
+		p->to = path->to.sin6_addr;
+		p->min_us = rtt_us;
+		p->since_us = now_us;
+	} else if (rtt_us < p->min_us) {
+		p->min_us = rtt_us;
+	}
+	return p->min_us;
+}

@@ -14,7 +14,7 @@
 void sr_req_init(struct sr_wire_qp *w)
 {
 	struct sr_requester *r = &w->req;
-	r->psn = r->una = r->una_seen = r->highest = w->qp->attr.sq_psn & SR_PSN_MASK;
+	r->psn = r->una = r->una_seen = r->highest = r->expected = w->qp->attr.sq_psn & SR_PSN_MASK;
 	r->cursor = w->qp->sq.next;
 	r->retries_left = w->qp->attr.retry_cnt;
 	r->rnr_left = w->qp->attr.rnr_retry;

@@ -89,8 +89,8 @@ static void note_arrival(struct sr_wire_qp *w, uint32_t psn, uint32_t acked, uin
 	uint32_t sent_us = r->inflight->sent_us[psn % SR_WINDOW];
 	if ((int32_t)(sent_us - r->newest_us) > 0)
 		r->newest_us = sent_us;
-	if (w->ours && acked && inflight_before * 2 >= sr_cc_window(&r->cc))
-		sr_cc_ack(&r->cc, acked, 0, sr_wire_now_us());
+	if (w->ours && acked)
+		sr_cc_ack(&r->cc, acked, 0, inflight_before * 2 >= sr_cc_window(&r->cc), sr_wire_now_us());
 }
 
 static void on_ack(struct sr_wire_qp *w, const struct sr_pkt *p)
@@ -130,6 +130,8 @@ static void on_read_data(struct sr_wire_qp *w, const struct sr_pkt *p)
 	}
 	if (sr_psn_diff(p->psn, r->highest) >= 0)
 		r->highest = sr_psn_add(p->psn, 1);
+	if (sr_psn_diff(p->psn, r->expected) >= 0)
+		r->expected = sr_psn_add(p->psn, 1);
 	sr_req_mark_done(w, p->psn);
 	note_arrival(w, p->psn, 1, before);
 	if (p->psn != r->una)

@@ -66,6 +66,19 @@ const struct sr_read_out *sr_req_read_of(const struct sr_wire_qp *w, uint32_t ps
 	return NULL;
 }
 
+/* Marks one packet; of a READ whose request never arrived, all that it asked for. Returns how many packets were lost. */
+static uint32_t lose(struct sr_wire_qp *w, uint32_t psn)
+{
+	struct sr_requester *r = &w->req;
+	const struct sr_read_out *read = r->read_head != r->read_tail ? sr_req_read_of(w, psn) : NULL;
+	if (read && sr_psn_diff(read->psn, r->expected) >= 0 && sr_psn_diff(read->psn, r->una) >= 0)
+		for (uint32_t i = 0; i < read->npsn; i++)
+			sr_req_mark_lost(w, sr_psn_add(read->psn, i));
+	else
+		sr_req_mark_lost(w, psn);
+	return 1;
+}
+
 void sr_req_detect_loss(struct sr_wire_qp *w)
 {
 	struct sr_requester *r = &w->req;
@@ -87,11 +100,8 @@ void sr_req_detect_loss(struct sr_wire_qp *w)
 		if (i >= span)
 			break;
 		int32_t later_us = (int32_t)(r->newest_us - f->sent_us[slot]);
-		if ((!sr_bit(f->again, slot) && span - i > SR_REORDER) || later_us > (int32_t)reorder_us) {
-			sr_bit_set(f->lost, slot);
-			r->lost_count++;
-			lost++;
-		}
+		if ((!sr_bit(f->again, slot) && span - i > SR_REORDER) || later_us > (int32_t)reorder_us)
+			lost += lose(w, sr_psn_add(r->una, (uint32_t)i));
 		i++;
 	}
 	if (lost)
@@ -135,13 +145,12 @@ void sr_req_probe(struct sr_wire_qp *w)
 	if (r->una == r->psn || r->probes >= PROBES_MAX)
 		return;
 	r->probes++;
-	/* What should have come by now: retransmissions lost again, and answers to READs. */
-	for (uint32_t q = r->una; q != r->psn; q = sr_psn_add(q, 1)) {
-		bool known_gap = sr_psn_diff(q, r->highest) < 0 || sr_req_read_of(w, q);
-		if (known_gap && (int32_t)(now_us - r->inflight->sent_us[q % SR_WINDOW] - quiet_us) > 0)
+	/* Gaps that are known, sent so long ago that the retransmission must have been lost too. */
+	for (uint32_t q = r->una; sr_psn_diff(q, r->highest) < 0; q = sr_psn_add(q, 1))
+		if ((int32_t)(now_us - r->inflight->sent_us[q % SR_WINDOW] - quiet_us) > 0)
 			sr_req_mark_lost(w, q);
-	}
+	/* Nothing known: one packet, whose answer tells. Of a READ the first that is missing, not all of its data. */
 	if (r->lost_count == 0)
-		sr_req_mark_lost(w, (r->psn - 1) & SR_PSN_MASK);
+		sr_req_mark_lost(w, sr_req_read_of(w, r->una) ? r->una : (r->psn - 1) & SR_PSN_MASK);
 	sr_req_transmit(w);
 }

@@ -16,7 +16,8 @@ int sr_rsp_init(struct sr_wire_qp *w)
 	struct sr_responder *s = &w->rsp;
 	uint32_t size = 4;
 	s->psn = w->qp->attr.rq_psn & SR_PSN_MASK;
-	s->res_max = w->qp->attr.max_dest_rd_atomic;
+	/* Twice what may be outstanding: a requester that lost answers asks for parts of a READ, which count as READs here. */
+	s->res_max = w->qp->attr.max_dest_rd_atomic * 2u;
 	while (size < s->res_max * 2 + 2)
 		size *= 2;
 	s->reply_mask = size - 1;
@@ -194,7 +195,7 @@ static uint32_t execute_read(struct sr_wire_qp *w, const struct sr_pkt *p)
 	res->va = p->va;
 	res->length = p->dma_len;
 	sr_rsp_queue(w, &(struct sr_reply){ .kind = res->kind, .psn = s->psn, .npsn = npsn, .msn = res->msn, .rkey = p->rkey,
-					    .va = p->va, .length = p->dma_len });
+					    .va = p->va, .length = p->dma_len, .arrived_ns = sr_wire.arrived_ns });
 	s->msn = res->msn;
 	return npsn;
 }
@@ -262,7 +263,8 @@ void sr_rsp_duplicate(struct sr_wire_qp *w, const struct sr_pkt *p)
 		uint32_t k = (p->psn - res->psn) & SR_PSN_MASK;
 		if (res->kind != p->opcode || k >= res->npsn)
 			continue;
-		struct sr_reply reply = { .kind = res->kind, .psn = p->psn, .npsn = 1, .msn = res->msn, .orig = res->orig };
+		struct sr_reply reply = { .kind = res->kind, .again = true, .psn = p->psn, .npsn = 1, .msn = res->msn,
+					  .orig = res->orig, .arrived_ns = sr_wire.arrived_ns };
 		if (p->flags & SR_M_READ) {
 			uint64_t off = (uint64_t)k << w->mtu_shift;
 			if (p->rkey != res->rkey || p->va != res->va + off || p->dma_len > res->length - off)

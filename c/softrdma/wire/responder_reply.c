@@ -12,7 +12,16 @@ bool sr_rsp_queue(struct sr_wire_qp *w, const struct sr_reply *reply)
 	}
 	if (s->reply_head - s->reply_tail > s->reply_mask)
 		return false; /* too many replays; it will ask again */
-	s->replies[s->reply_head++ & s->reply_mask] = *reply;
+	/* What was asked for again is what the requester waits for: before new READs, behind one that has begun. */
+	uint32_t at = s->reply_head++;
+	if (w->ours && reply->again)
+		for (; at != s->reply_tail; at--) {
+			const struct sr_reply *before = &s->replies[(at - 1) & s->reply_mask];
+			if (before->sent || before->again)
+				break;
+			s->replies[at & s->reply_mask] = *before;
+		}
+	s->replies[at & s->reply_mask] = *reply;
 	sr_wire_mark(&sr_wire.tx_work, &w->tx_node);
 	return true;
 }
@@ -35,6 +44,8 @@ static bool send_read_packet(struct sr_wire_qp *w, struct sr_reply *r)
 		     : r->sent + 1 == r->npsn ? SR_OP_RC_READ_RESP_LAST
 					      : SR_OP_RC_READ_RESP_MIDDLE;
 	struct sr_pkt p = with_aeth(w, op, r->psn + r->sent, SR_AETH_ACK, r->msn);
+	if (w->ours && r->sent == 0 && r->npsn >= SR_SACK_FROM)
+		sr_sack_before_data(w, r->psn, r->arrived_ns);
 	if (iov.iov_len) {
 		iov.iov_base = sr_remote_ptr(w->qp, r->rkey, r->va + off, iov.iov_len, IBV_ACCESS_REMOTE_READ);
 		if (!iov.iov_base)

@@ -8,6 +8,7 @@
  *     held 32          microseconds from its arrival at the kernel to this answer: the rest of the round trip is the network
  *     bitmap 64 x n    bit i of word j: PSN + 64 j + i arrived; big endian, n <= SR_WINDOW / 64
  *
+ * Also sent before the data of a READ, without a bitmap: READ data itself has no room for the times.
  * Sent instead of an ACK while there is a gap, one for each batch of received packets; and in bulk transfers without one, for
  * the timing that congestion control needs.
  */
@@ -36,21 +37,32 @@ bool sr_sack_parse(struct sr_sack *sack, const uint8_t *payload, size_t len)
 	return true;
 }
 
-void sr_sack_send(struct sr_wire_qp *w)
+static void send_sack(struct sr_wire_qp *w, struct sr_sack *sack, uint32_t psn, uint64_t arrived_ns)
 {
-	struct sr_sack sack = { .echo_psn = w->rsp.echo_psn };
 	uint8_t payload[SR_SACK_BYTES_MAX];
 	uint64_t now_ns = sr_wire_clock_ns();
-	sack.words = sr_ooo_bitmap(w, sack.bits, SR_BITMAP_WORDS);
-	sack.held_us = now_ns > w->rsp.echo_ns ? (uint32_t)((now_ns - w->rsp.echo_ns) / 1000) : 0;
-	struct sr_pkt p = sr_wire_header(w, SR_OP_SACK, w->rsp.psn);
+	sack->held_us = now_ns > arrived_ns ? (uint32_t)((now_ns - arrived_ns) / 1000) : 0;
+	struct sr_pkt p = sr_wire_header(w, SR_OP_SACK, psn);
 	p.syndrome = SR_AETH_ACK;
 	p.msn = w->rsp.msn;
-	struct iovec iov = { payload, sr_sack_build(&sack, payload) };
+	struct iovec iov = { payload, sr_sack_build(sack, payload) };
 	sr_tx_packet(&w->path, &p, &iov, 1);
 	if (iov.iov_len > SR_TX_COPY_BYTES)
 		sr_tx_flush(); /* it was not copied, and is on the stack */
 	SR_COUNT(sacks_sent);
+}
+
+void sr_sack_send(struct sr_wire_qp *w)
+{
+	struct sr_sack sack = { .echo_psn = w->rsp.echo_psn };
+	sack.words = sr_ooo_bitmap(w, sack.bits, SR_BITMAP_WORDS);
+	send_sack(w, &sack, w->rsp.psn, w->rsp.echo_ns);
+}
+
+void sr_sack_before_data(struct sr_wire_qp *w, uint32_t psn, uint64_t arrived_ns)
+{
+	struct sr_sack sack = { .echo_psn = psn };
+	send_sack(w, &sack, psn, arrived_ns);
 }
 
 /* What the bitmap says of one PSN. */
@@ -98,14 +110,16 @@ void sr_sack_receive(struct sr_wire_qp *w, const struct sr_pkt *p)
 	}
 	SR_COUNT(sacks_received);
 	uint32_t rtt_us = round_trip_us(w, &sack);
+	if (sr_psn_diff(p->psn, r->expected) > 0)
+		r->expected = p->psn;
 	sr_req_ack_upto(w, (p->psn - 1) & SR_PSN_MASK);
 	for (int i = 0; i < sack.words; i++)
 		for (uint64_t word = sack.bits[i]; word; word &= word - 1)
 			arrived(w, sr_psn_add(p->psn, (uint32_t)(i * 64 + __builtin_ctzll(word))));
 	uint32_t after = sr_req_inflight(r);
-	/* A window that is not used says nothing about the network. */
-	if (before > after && before * 2 >= sr_cc_window(&r->cc))
-		sr_cc_ack(&r->cc, before - after, rtt_us, sr_wire_now_us());
+	sr_cc_ack(&r->cc, before > after ? before - after : 0, rtt_us, before * 2 >= sr_cc_window(&r->cc), sr_wire_now_us());
+	if (rtt_us)
+		sr_cc_hint(&r->cc, sr_path_min_rtt_us(&w->path, rtt_us));
 	sr_req_detect_loss(w);
 	sr_req_advance(w);
 }

@@ -8,7 +8,11 @@
 /* A process may be descheduled for longer than the timeouts that applications choose for hardware: below this a timeout would
  * mostly mean "the other side had no CPU". */
 #define TIMEOUT_MIN_NS 20000000u
-#define PROBE_MIN_NS 2000000u
+/* A probe is one packet. In the middle of a bulk transfer silence is unusual; otherwise the acknowledgement may be waiting for
+ * the peer's next message (SR_ACK_DEFER_NS). */
+#define PROBE_BULK_NS 300000u
+#define PROBE_BULK_PACKETS 8
+#define PROBE_MIN_NS (2 * SR_ACK_DEFER_NS)
 
 uint64_t sr_ack_timeout_ns(uint8_t code)
 {
@@ -20,6 +24,12 @@ static void note_due(uint64_t deadline_ns)
 {
 	if (deadline_ns && deadline_ns < sr_wire.timers_due_ns)
 		sr_wire.timers_due_ns = deadline_ns;
+}
+
+static uint64_t probe_after_ns(const struct sr_requester *r)
+{
+	uint64_t least_ns = sr_req_inflight(r) >= PROBE_BULK_PACKETS ? PROBE_BULK_NS : PROBE_MIN_NS;
+	return least_ns + r->cc.srtt_us * UINT64_C(2000) + r->cc.rttvar_us * UINT64_C(4000);
 }
 
 void sr_timers_update(struct sr_wire_qp *w)
@@ -34,7 +44,7 @@ void sr_timers_update(struct sr_wire_qp *w)
 			if (!r->deadline_ns && w->qp->attr.timeout)
 				r->deadline_ns = sr_wire.now_ns + sr_ack_timeout_ns(w->qp->attr.timeout);
 			if (w->ours && !r->probe_ns)
-				r->probe_ns = sr_wire.now_ns + ((PROBE_MIN_NS + r->cc.srtt_us * UINT64_C(2000)) << r->probes);
+				r->probe_ns = sr_wire.now_ns + (probe_after_ns(r) << r->probes);
 		}
 	}
 	if (!r->deadline_ns && !r->probe_ns) {

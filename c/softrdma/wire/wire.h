@@ -72,6 +72,7 @@ struct sr_requester {
 	uint32_t done_count;  /* bits set in inflight->done */
 	uint32_t since_ackreq;
 	uint32_t highest;     /* one past the highest PSN known to have arrived (or been answered) */
+	uint32_t expected;    /* the responder waits for this PSN, by its latest SACK */
 	uint32_t newest_us;   /* send time of the most recently sent packet known to have arrived (RACK) */
 	uint32_t found;	      /* send queue index that sr_req_find() returned last: lookups come in order */
 	struct sr_inflight *inflight;
@@ -101,9 +102,11 @@ struct sr_res {
 	uint64_t orig;
 };
 
-/* An answer being sent: part of a READ. */
+/* An answer being sent: a READ's data, or an atomic's old value. */
 struct sr_reply {
 	uint8_t kind;
+	bool again;	/* asked for once more: goes before what has not begun */
+	uint64_t arrived_ns; /* the request, at the kernel */
 	uint32_t psn;	/* of its first packet */
 	uint32_t npsn;
 	uint32_t sent;	/* packets */
@@ -221,6 +224,8 @@ size_t sr_steer_receive(uint8_t *buf, size_t size, struct sockaddr_in6 *from, st
 
 /* path.c */
 void sr_path_init(struct sr_path *path, const struct sr_av *av, uint16_t src_port);
+/* Smallest round trip that any queue pair of this process measured on the way to that address lately, `rtt_us` included. */
+uint32_t sr_path_min_rtt_us(const struct sr_path *path, uint32_t rtt_us);
 
 /* tx.c: packets are gathered until sr_tx_flush(). Payload must stay until then, unless it is small: then it was copied. */
 #define SR_TX_COPY_BYTES 256
@@ -309,6 +314,7 @@ struct sr_sack {
 size_t sr_sack_build(const struct sr_sack *sack, uint8_t *out);
 bool sr_sack_parse(struct sr_sack *sack, const uint8_t *payload, size_t len);
 void sr_sack_send(struct sr_wire_qp *w);
+void sr_sack_before_data(struct sr_wire_qp *w, uint32_t psn, uint64_t arrived_ns);
 void sr_sack_receive(struct sr_wire_qp *w, const struct sr_pkt *p);
 
 /* ud.c */
