@@ -22,7 +22,7 @@ export const PROTOCOL_VERSION = 1;
 const PROTOCOL_NAME = 'rdmakit.side-channel';
 
 /** Peers that may be in the middle of their hello at once. */
-const MOST_GREETING = 64;
+const MOST_GREETING = 512;
 
 /** Sends our hello and checks the far end's. */
 async function greet(session: Session, options: WaitOptions): Promise<void> {
