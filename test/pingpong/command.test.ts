@@ -8,8 +8,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
+import type { Settings } from '../../src/pingpong/client.ts';
 import { histogramOf, Report, type RowReport } from '../../src/pingpong/report.ts';
 import { rowName } from '../../src/pingpong/rows.ts';
+import { run as runPlan } from '../../src/pingpong/run.ts';
+import { connect } from '../../src/verbs/index.ts';
 import { ALL_ROWS } from './all-rows.ts';
 
 setDefaultTimeout(60_000);
@@ -62,6 +65,18 @@ async function listener(
   };
   return { child, port: String(port), stop };
 }
+
+/** Few exchanges, verified, with all the patience that a busy machine may need. */
+const BRIEF: Settings = {
+  iterations: 20,
+  duration_ns: 0,
+  interval_ns: 0,
+  timeout_ns: 60e9,
+  verify: true,
+  record: false,
+  warmup: 0,
+  core: -1,
+};
 
 const check = (row: RowReport): void => {
   if (row.failure !== undefined) throw new Error(`${rowName(row)}: ${row.failure.what}`);
@@ -161,6 +176,28 @@ describe('two ends', () => {
       for (const outcome of await Promise.all([client(), client(), client()]))
         reportOf(outcome).rows.forEach(check);
       reportOf(await client()).rows.forEach(check);
+    } finally {
+      await stop();
+    }
+  });
+
+  test('a crowd of clients in one process', async () => {
+    const { port, stop } = await listener();
+    const one = async (): Promise<RowReport[]> => {
+      const session = await connect({ host: '127.0.0.1', port: Number(port) });
+      try {
+        const request = { transports: ['rc'], operations: ['send', 'read'], sizes_bytes: [64] } as const;
+        return (await runPlan(session, { request, settings: BRIEF, wish: { provider: 'soft' }, gates: [] }))
+          .rows;
+      } finally {
+        session.close();
+      }
+    };
+    try {
+      for (const rows of await Promise.all(Array.from({ length: 24 }, one))) {
+        expect(rows).toHaveLength(2);
+        rows.forEach(check);
+      }
     } finally {
       await stop();
     }
