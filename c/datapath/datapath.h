@@ -284,7 +284,7 @@ RK_DP_API int32_t rk_dp_loop_join(struct rk_dp_loop *loop);
 
 /*
  * Sockets for the reference rows, made here because the runtimes hide their descriptors. `address` is a numeric IPv4 or
- * IPv6 address. Return a descriptor, or -errno. rk_dp_socket_listen stores the port it got in *port (in: wish, 0 = any).
+ * IPv6 address, a link-local one with its interface (fe80::1%eth0). Return a descriptor, or -errno. rk_dp_socket_listen stores the port it got in *port (in: wish, 0 = any).
  */
 RK_DP_API int32_t rk_dp_socket_listen(uint32_t protocol, const char *address, uint16_t *port);
 RK_DP_API int32_t rk_dp_socket_connect(uint32_t protocol, const char *address, uint16_t port, uint32_t timeout_ms);

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -34,7 +35,16 @@ static int parse_address(const char *text, uint16_t port, struct address *out)
 		out->length = sizeof(out->v4);
 		return 0;
 	}
-	if (inet_pton(AF_INET6, text, &out->v6.sin6_addr) == 1) {
+	/* A link-local address means nothing without its interface: fe80::1%eth0. */
+	char plain[INET6_ADDRSTRLEN];
+	size_t length = strcspn(text, "%");
+	if (length >= sizeof(plain))
+		return -EINVAL;
+	memcpy(plain, text, length);
+	plain[length] = '\0';
+	if (inet_pton(AF_INET6, plain, &out->v6.sin6_addr) == 1) {
+		if (text[length] == '%' && (out->v6.sin6_scope_id = if_nametoindex(text + length + 1)) == 0)
+			return -ENODEV;
 		out->v6.sin6_family = AF_INET6;
 		out->v6.sin6_port = htons(port);
 		out->length = sizeof(out->v6);

@@ -189,6 +189,8 @@ static void bad_configurations_are_refused(void **state)
 	assert_int_equal(rk_dp_sockpp_start(NULL, stats, &loop), -EINVAL);
 	uint16_t port = 0;
 	assert_int_equal(rk_dp_socket_listen(IPPROTO_TCP, "not-an-address", &port), -EINVAL);
+	assert_int_equal(rk_dp_socket_listen(IPPROTO_TCP, "fe80::1%nosuchinterface", &port), -ENODEV);
+	assert_int_equal(rk_dp_socket_listen(IPPROTO_TCP, "0000:0000:0000:0000:0000:0000:0000:0001:0002:0003:0004", &port), -EINVAL);
 	assert_int_equal(rk_dp_socket_listen(IPPROTO_SCTP, "127.0.0.1", &port), -EPROTONOSUPPORT);
 	/* Port 1 of loopback has no listener. */
 	assert_int_equal(rk_dp_socket_connect(IPPROTO_TCP, "127.0.0.1", 1, 500), -ECONNREFUSED);

@@ -120,7 +120,12 @@ export class Client {
       const ready = await this.#receive(ANSWER_TIMEOUT_MS, watcher.signal);
       if (ready.type !== 'ready') throw this.session.fail(`${ready.type} instead of ready`);
       if (row.transport === 'tcp' || row.transport === 'udp') {
-        socket = connectSocket(row.transport, this.session.remoteAddress, answer.port ?? 0);
+        socket = connectSocket(
+          row.transport,
+          this.session.remoteAddress,
+          answer.port ?? 0,
+          this.session.localAddress,
+        );
         loop = startSocketLoop(pace, { ...socket, busy: row.wait === 'busy-polling' });
       } else {
         loop = made.half?.start(pace);

@@ -24,14 +24,20 @@ const PORT = 1;
 /** Opens the device for a side channel between two addresses. The caller closes the context. */
 export function openFor(localAddress: string, remoteAddress: string, wish: DeviceWish): OpenedDevice {
   const provider = wish.provider ?? 'auto';
-  const name = wish.device ?? ownerOf(localAddress, provider);
+  const local = withoutZone(localAddress);
+  const name = wish.device ?? ownerOf(local, provider);
   const context = openDevice(name === undefined ? { provider } : { provider, device: name });
   try {
-    return describe(context, localAddress, remoteAddress, wish);
+    return describe(context, local, withoutZone(remoteAddress), wish);
   } catch (error) {
     context.close();
     throw error;
   }
+}
+
+/** `fe80::1%eth0` -> `fe80::1`: GIDs have no zone. */
+function withoutZone(address: string): string {
+  return address.replace(/%.*$/, '');
 }
 
 function describe(

@@ -1,5 +1,6 @@
 /** Kernel sockets of the reference rows: made in C, because the runtimes hide their descriptors. */
 
+import { networkInterfaces } from 'node:os';
 import { loadDatapath } from '../../ffi/datapath.ts';
 import { RdmakitError } from '../errors.ts';
 import { errnoName } from '../verbs/index.ts';
@@ -25,10 +26,23 @@ function wrap(transport: SocketTransport, fd: number, port: number): KernelSocke
   return { protocol: PROTOCOLS[transport], fd, port, close };
 }
 
-/** Listens on a free port of a numeric address. */
+/**
+ * A link-local address is complete only with its interface, which the runtimes leave out of a connection's addresses: it is
+ * the one that has the local address.
+ */
+function withInterface(address: string, local: string): string {
+  if (!/^fe[89ab][0-9a-f]:/i.test(address) || address.includes('%')) return address;
+  for (const [name, entries] of Object.entries(networkInterfaces())) {
+    if (entries?.some((entry) => entry.address === local)) return `${address}%${name}`;
+  }
+  return address;
+}
+
+/** Listens on a free port of a numeric address of this machine. */
 export function listenSocket(transport: SocketTransport, address: string): KernelSocket {
   const port = new Uint16Array(new ArrayBuffer(2));
-  const fd = loadDatapath().rk_dp_socket_listen(PROTOCOLS[transport], withoutZone(address), port);
+  const whole = withInterface(address, address);
+  const fd = loadDatapath().rk_dp_socket_listen(PROTOCOLS[transport], whole, port);
   if (fd >= 0) return wrap(transport, fd, port[0] ?? 0);
   throw new RdmakitError({
     kind: 'environment',
@@ -38,11 +52,16 @@ export function listenSocket(transport: SocketTransport, address: string): Kerne
   });
 }
 
-/** Connects to a numeric address. */
-export function connectSocket(transport: SocketTransport, address: string, port: number): KernelSocket {
+/** Connects to a numeric address that is reached from the local one. */
+export function connectSocket(
+  transport: SocketTransport,
+  address: string,
+  port: number,
+  local: string,
+): KernelSocket {
   const fd = loadDatapath().rk_dp_socket_connect(
     PROTOCOLS[transport],
-    withoutZone(address),
+    withInterface(address, local),
     port,
     CONNECT_TIMEOUT_MS,
   );
@@ -53,9 +72,4 @@ export function connectSocket(transport: SocketTransport, address: string, port:
     cause: errnoName(fd),
     remedy: `let ${transport.toUpperCase()} through the firewall between the two machines, or leave the row out with --transport`,
   });
-}
-
-/** `fe80::1%eth0` -> `fe80::1`. */
-function withoutZone(address: string): string {
-  return address.replace(/%.*$/, '');
 }
