@@ -28,7 +28,7 @@ _rdmakit() {
     help) ((COMP_CWORD == 2)) && COMPREPLY=($(compgen -W 'topo pingpong verbs-run' -- "$cur")); return ;;
     topo)
       if ((COMP_CWORD == 2)); then
-        COMPREPLY=($(compgen -W 'devices generate convert draw --help' -- "$cur"))
+        COMPREPLY=($(compgen -W 'devices generate convert draw overlay paths balance --help' -- "$cur"))
         return
       fi
       command="$command ${COMP_WORDS[2]}"
@@ -85,6 +85,47 @@ _rdmakit() {
         --title) COMPREPLY=(); return ;;
       esac
       if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --svg --png --labels --title --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
+      ;;
+    'topo overlay')
+      case "$prev" in
+        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix' -- "$cur")); return ;;
+        --show) COMPREPLY=($(compgen -W 'utilisation rate flows' -- "$cur")); return ;;
+        --title) COMPREPLY=(); return ;;
+        --png) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --show --title --svg --png --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
+      ;;
+    'topo paths')
+      case "$prev" in
+        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix' -- "$cur")); return ;;
+        --src) COMPREPLY=(); return ;;
+        --dst) COMPREPLY=(); return ;;
+        --sport) COMPREPLY=(); return ;;
+        --dport) COMPREPLY=(); return ;;
+        --protocol) COMPREPLY=($(compgen -W 'udp tcp' -- "$cur")); return ;;
+        --model) COMPREPLY=($(compgen -W 'ideal linux crc' -- "$cur")); return ;;
+        --seed) COMPREPLY=(); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --src --dst --sport --dport --protocol --model --seed --per-switch-seeds --json --ndjson --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
+      ;;
+    'topo balance')
+      case "$prev" in
+        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix' -- "$cur")); return ;;
+        --src) COMPREPLY=(); return ;;
+        --dst) COMPREPLY=(); return ;;
+        --pattern) COMPREPLY=($(compgen -W 'permutation ring all-to-all incast demands' -- "$cur")); return ;;
+        --flows) COMPREPLY=(); return ;;
+        --flow-rate) COMPREPLY=(); return ;;
+        --sport) COMPREPLY=(); return ;;
+        --dport) COMPREPLY=(); return ;;
+        --protocol) COMPREPLY=($(compgen -W 'udp tcp' -- "$cur")); return ;;
+        --model) COMPREPLY=($(compgen -W 'ideal linux crc' -- "$cur")); return ;;
+        --seed) COMPREPLY=(); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --src --dst --pattern --flows --flow-rate --sport --dport --protocol --model --seed --per-switch-seeds --choose --optimum --strict --json --ndjson --help -h' -- "$cur"))
       else COMPREPLY=(); fi
       ;;
     'pingpong')

@@ -11,8 +11,8 @@ complete -c rdmakit -f
 complete -c rdmakit -n '__fish_is_nth_token 1' -l help -d 'list the commands'
 complete -c rdmakit -n '__fish_is_nth_token 1' -l version -d 'print the version'
 complete -c rdmakit -n '__fish_is_nth_token 1' -a help -d 'everything about one command'
-complete -c rdmakit -n '__fish_is_nth_token 1' -a topo -d 'show RDMA devices; generate, convert and draw network topologies'
-complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a topo -d 'show RDMA devices; generate, convert and draw network topologies'
+complete -c rdmakit -n '__fish_is_nth_token 1' -a topo -d 'show RDMA devices; generate, draw and predict networks'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a topo -d 'show RDMA devices; generate, draw and predict networks'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a devices -d 'list RDMA devices, their ports and GIDs, and which GID to use'
 complete -c rdmakit -n '__rdmakit_at topo devices' -l provider -d 'which verbs library answers' -r -f -a 'auto system soft'
 complete -c rdmakit -n '__rdmakit_at topo devices' -l device -s d -d 'show only this device' -r -f
@@ -55,6 +55,45 @@ complete -c rdmakit -n '__rdmakit_at topo draw' -l png -d 'write the picture as 
 complete -c rdmakit -n '__rdmakit_at topo draw' -l labels -d 'write capacity, delay and loss on the links, also where there are many'
 complete -c rdmakit -n '__rdmakit_at topo draw' -l title -d 'title of the picture' -r -f
 complete -c rdmakit -n '__rdmakit_at topo draw' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a overlay -d 'paint measured or predicted values on the links of a picture'
+complete -c rdmakit -n '__rdmakit_at topo overlay' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix'
+complete -c rdmakit -n '__rdmakit_at topo overlay' -l show -d 'what of a load document' -r -f -a 'utilisation rate flows'
+complete -c rdmakit -n '__rdmakit_at topo overlay' -l title -d 'title of the picture' -r -f
+complete -c rdmakit -n '__rdmakit_at topo overlay' -l svg -d 'print the picture as SVG'
+complete -c rdmakit -n '__rdmakit_at topo overlay' -l png -d 'write the picture as PNG to this file' -r -F
+complete -c rdmakit -n '__rdmakit_at topo overlay' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a paths -d 'say which links the flows between two nodes take, by source port'
+complete -c rdmakit -n '__rdmakit_at topo paths' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix'
+complete -c rdmakit -n '__rdmakit_at topo paths' -l src -d 'node that sends' -r -f
+complete -c rdmakit -n '__rdmakit_at topo paths' -l dst -d 'node that receives' -r -f
+complete -c rdmakit -n '__rdmakit_at topo paths' -l sport -d 'source ports, one or FIRST..LAST' -r -f
+complete -c rdmakit -n '__rdmakit_at topo paths' -l dport -d 'destination port' -r -f
+complete -c rdmakit -n '__rdmakit_at topo paths' -l protocol -d 'protocol of the flows' -r -f -a 'udp tcp'
+complete -c rdmakit -n '__rdmakit_at topo paths' -l model -d 'how switches choose among equal paths' -r -f -a 'ideal linux crc'
+complete -c rdmakit -n '__rdmakit_at topo paths' -l seed -d 'seed of the hash' -r -f
+complete -c rdmakit -n '__rdmakit_at topo paths' -l per-switch-seeds -d 'every switch has a seed of its own'
+complete -c rdmakit -n '__rdmakit_at topo paths' -l json -d 'print one JSON document'
+complete -c rdmakit -n '__rdmakit_at topo paths' -l ndjson -d 'print a JSON document a line, as things happen'
+complete -c rdmakit -n '__rdmakit_at topo paths' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a balance -d 'predict the load of every link under many flows, or choose source ports that even it out'
+complete -c rdmakit -n '__rdmakit_at topo balance' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix'
+complete -c rdmakit -n '__rdmakit_at topo balance' -l src -d 'node that sends' -r -f
+complete -c rdmakit -n '__rdmakit_at topo balance' -l dst -d 'node that receives' -r -f
+complete -c rdmakit -n '__rdmakit_at topo balance' -l pattern -d 'who sends to whom without --src and --dst' -r -f -a 'permutation ring all-to-all incast demands'
+complete -c rdmakit -n '__rdmakit_at topo balance' -l flows -d 'flows between every two nodes that talk' -r -f
+complete -c rdmakit -n '__rdmakit_at topo balance' -l flow-rate -d 'rate of a flow' -r -f
+complete -c rdmakit -n '__rdmakit_at topo balance' -l sport -d 'source ports, one or FIRST..LAST' -r -f
+complete -c rdmakit -n '__rdmakit_at topo balance' -l dport -d 'destination port' -r -f
+complete -c rdmakit -n '__rdmakit_at topo balance' -l protocol -d 'protocol of the flows' -r -f -a 'udp tcp'
+complete -c rdmakit -n '__rdmakit_at topo balance' -l model -d 'how switches choose among equal paths' -r -f -a 'ideal linux crc'
+complete -c rdmakit -n '__rdmakit_at topo balance' -l seed -d 'seed of the hash' -r -f
+complete -c rdmakit -n '__rdmakit_at topo balance' -l per-switch-seeds -d 'every switch has a seed of its own'
+complete -c rdmakit -n '__rdmakit_at topo balance' -l choose -d 'choose source ports for an even load'
+complete -c rdmakit -n '__rdmakit_at topo balance' -l optimum -d 'also compute the least possible load of the busiest link'
+complete -c rdmakit -n '__rdmakit_at topo balance' -l strict -d 'exit with 1 when hashing is polarised or a flow finds no port'
+complete -c rdmakit -n '__rdmakit_at topo balance' -l json -d 'print one JSON document'
+complete -c rdmakit -n '__rdmakit_at topo balance' -l ndjson -d 'print a JSON document a line, as things happen'
+complete -c rdmakit -n '__rdmakit_at topo balance' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 1' -a pingpong -d 'measure round-trip latency over every transport and operation'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a pingpong -d 'measure round-trip latency over every transport and operation'
 complete -c rdmakit -n '__rdmakit_at pingpong' -l listen -s l -d 'be the answering end: serve clients until Ctrl-C'

@@ -1,19 +1,22 @@
 /** `topo`: devices of this machine, and the network around them as a graph. One file a subcommand in topo/. */
 
 import { defineGroup } from '../cli/command.ts';
+import { balanceSpec } from './topo/balance.ts';
 import { convertSpec } from './topo/convert.ts';
 import { devicesSpec } from './topo/devices.ts';
 import { drawSpec } from './topo/draw.ts';
 import { generateSpec } from './topo/generate.ts';
+import { overlaySpec } from './topo/overlay.ts';
+import { pathsSpec } from './topo/paths.ts';
 
 export const spec = defineGroup({
   name: 'topo',
-  summary: 'show RDMA devices; generate, convert and draw network topologies',
+  summary: 'show RDMA devices; generate, draw and predict networks',
   description: [
     'Shows the RDMA devices of this machine, and works with networks as graphs: generates them, translates between ' +
-      'formats, draws them.',
+      'formats, draws them, predicts the paths and loads of flows.',
     'The subcommands pass the graph along as JSON documents rdmakit.topo/1; every FILE may also be any other format that ' +
       'convert reads, and - is standard input.',
   ],
-  subcommands: [devicesSpec, generateSpec, convertSpec, drawSpec],
+  subcommands: [devicesSpec, generateSpec, convertSpec, drawSpec, overlaySpec, pathsSpec, balanceSpec],
 });

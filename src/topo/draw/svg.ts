@@ -37,20 +37,22 @@ function n(value: number): string {
 
 interface Curve {
   d: string;
-  middle: { x: number; y: number };
+  label: { x: number; y: number };
 }
 
 /** A line, or a bow that keeps parallel links apart: `bow` is the distance of its middle from the line. */
 function curve(a: Place, b: Place, bow: number): Curve {
+  // Labels stand off the middle, where the links of a tiered network cross.
   const middle = { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
+  const label = { x: a.x + (b.x - a.x) * 0.36, y: a.y + (b.y - a.y) * 0.36 };
   const start = `M${n(a.x)} ${n(a.y)}`;
-  if (bow === 0) return { d: `${start}L${n(b.x)} ${n(b.y)}`, middle };
+  if (bow === 0) return { d: `${start}L${n(b.x)} ${n(b.y)}`, label };
   const [dx, dy] = [b.x - a.x, b.y - a.y];
   const length = Math.sqrt(dx * dx + dy * dy) || 1;
   const side = { x: (-dy / length) * bow, y: (dx / length) * bow };
   return {
     d: `${start}Q${n(middle.x + 2 * side.x)} ${n(middle.y + 2 * side.y)} ${n(b.x)} ${n(b.y)}`,
-    middle: { x: middle.x + side.x, y: middle.y + side.y },
+    label: { x: label.x + side.x * 0.92, y: label.y + side.y * 0.92 },
   };
 }
 
@@ -130,7 +132,7 @@ function linkElements(
       Place,
       Place,
     ];
-    const { d, middle } = curve(a, b, bow[at] ?? 0);
+    const { d, label } = curve(a, b, bow[at] ?? 0);
     const share = link.capacity_bps === undefined || most === 0 ? 0.5 : Math.sqrt(link.capacity_bps / most);
     const value = options.overlay?.values.get(link.id);
     const heat = value === undefined ? '' : `;stroke:${paint(options.overlay as Overlay, value.value)}`;
@@ -144,7 +146,7 @@ function linkElements(
     const shown = value ? value.label : labelOf(link);
     if (showLabels && shown !== '') {
       labels.push(
-        `<text class="link-label" x="${n(middle.x)}" y="${n(middle.y + 3)}" font-size="10" text-anchor="middle">${escapeXml(shown)}</text>`,
+        `<text class="link-label" x="${n(label.x)}" y="${n(label.y + 3)}" font-size="10" text-anchor="middle">${escapeXml(shown)}</text>`,
       );
     }
   }

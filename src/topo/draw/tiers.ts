@@ -49,7 +49,7 @@ const TIER_NAMES: Record<number, string[]> = {
   2: ['hosts', 'leaf', 'spine'],
   3: ['hosts', 'edge', 'aggregation', 'core'],
 };
-const LEFT = 132;
+const LEFT = 146;
 const RIGHT = 24;
 const TOP = 56;
 
@@ -196,7 +196,9 @@ export function layOutTiers(topology: Topology, tiers: readonly number[]): Layou
   const notes = tierNotes(topology, tiers, rows, (tier) => (tier === 0 ? floor + 6 : y(tier)));
   return {
     places,
-    width: Math.ceil(edge + RIGHT),
+    width: Math.ceil(
+      boxes.reduce((most, { x: at, width: wide }) => Math.max(most, at + wide + 10), edge + RIGHT),
+    ),
     height: Math.ceil(bottom + (boxes.length > 0 ? 42 : 20)),
     font: size.font,
     outside: false,
