@@ -91,6 +91,15 @@ static void serve_blocked(struct sr_link *l)
 	}
 }
 
+/* The peer writes nonsense: nothing it says is listened to any more, and nobody waits for its answers. */
+static void poison(struct sr_link *l)
+{
+	SR_COUNT(shm_bad_messages);
+	l->poisoned = true;
+	sr_list_for(n, tmp, &l->qps)
+		sr_qp_responder_error(sr_list_entry(n, struct sr_qp, shm.link_node), IBV_EVENT_QP_FATAL);
+}
+
 static int read_ring(struct sr_link *l)
 {
 	uint32_t word;
@@ -100,8 +109,7 @@ static int read_ring(struct sr_link *l)
 	while (n < MESSAGES_PER_ROUND && (m = sr_rx_peek(&l->rx, &word))) {
 		uint32_t lines = SR_WORD_LINES(word), at = l->rx.head % SR_RING_LINES;
 		if (!(word >> 31) || !lines || lines > SR_MSG_MAX_LINES || at + lines > SR_RING_LINES) {
-			SR_COUNT(shm_bad_messages);
-			l->poisoned = true;
+			poison(l);
 			return n;
 		}
 		if (SR_WORD_TYPE(word) == SR_MSG_UD && sr_shm_ud_must_wait(m)) {
