@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "../shm/export.h"
+#include "../shm/registry.h"
 #include "../shm/shm.h"
 #include "helper.h"
 #include "key.h"
@@ -153,6 +154,7 @@ __attribute__((destructor)) static void at_exit(void)
 	sr_shm_flush_acks();
 	sr_wire_flush_acks();
 	sr_unlock();
+	sr_registry_leave();
 }
 
 struct sr_qp *sr_qp_find(uint32_t qpn)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include "../engine/lock.h"
@@ -167,6 +168,14 @@ static void lost(unsigned slot, uint64_t generation)
 	}
 	sr_list_for(n, tmp, &l->qps) {
 		struct sr_qp *qp = sr_list_entry(n, struct sr_qp, shm.link_node);
+		/* A queue pair that the peer had closed before is not our peer's death: as on a wire, we learn of it when we send. */
+		bool was_alive = atomic_load(&sr_seg_qp(l->peer, qp->dest_qpn)->qpn) == qp->dest_qpn;
+		if (!was_alive && qp->sq.tail == qp->sq.head) {
+			sr_shm_qp_reset(qp);
+			qp->road = SR_ROAD_NONE;
+			sr_shm_publish_qp(qp);
+			continue;
+		}
 		sr_async_event(qp->ex.qp_base.context, IBV_EVENT_QP_FATAL, &qp->ex.qp_base, 0);
 		if (qp->type == IBV_QPT_RC && qp->sq.tail != qp->sq.head) {
 			if (qp->sq.tail == qp->sq.next) /* it waits for its turn, or was sent in part */
@@ -271,9 +280,10 @@ int sr_shm_listen(void)
 	listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (listener < 0)
 		return errno;
-	sr_registry_socket_path(sr.slot, "sock", addr.sun_path, sizeof addr.sun_path);
+	sr_registry_socket_path(sr.slot, addr.sun_path, sizeof addr.sun_path);
 	unlink(addr.sun_path); /* of a dead owner of our slot */
-	if (bind(listener, (struct sockaddr *)&addr, sizeof addr) || listen(listener, 128)) {
+	/* The socket file takes its mode from here: 0600. */
+	if (fchmod(listener, 0600) || bind(listener, (struct sockaddr *)&addr, sizeof addr) || listen(listener, 128)) {
 		int err = errno;
 		close(listener);
 		listener = -1;
@@ -320,7 +330,7 @@ struct sr_link *sr_shm_link(unsigned slot)
 		return l;
 
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	sr_registry_socket_path(slot, "sock", addr.sun_path, sizeof addr.sun_path);
+	sr_registry_socket_path(slot, addr.sun_path, sizeof addr.sun_path);
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return NULL;

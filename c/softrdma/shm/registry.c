@@ -109,9 +109,9 @@ static int open_file(void)
 	return lock_byte(MUTEX_BYTE, F_UNLCK, false);
 }
 
-char *sr_registry_socket_path(unsigned slot, const char *suffix, char *buf, size_t len)
+char *sr_registry_socket_path(unsigned slot, char *buf, size_t len)
 {
-	snprintf(buf, len, "%s/%llu-%u.%s", reg.dir, (unsigned long long)reg.netns, slot, suffix);
+	snprintf(buf, len, "%s/%llu-%u.sock", reg.dir, (unsigned long long)reg.netns, slot);
 	return buf;
 }
 
@@ -147,6 +147,19 @@ static bool road_wanted(void)
 	return !road || strcmp(road, "wire");
 }
 
+/* Removes the socket files of processes that were killed. Under the registry's lock. */
+static void sweep(void)
+{
+	char path[108];
+	for (unsigned slot = 1; slot < SR_SLOTS - 1; slot++) {
+		struct row *row = &reg.file->rows[slot];
+		if (!atomic_load(&row->generation) || sr_registry_alive(slot))
+			continue;
+		unlink(sr_registry_socket_path(slot, path, sizeof path));
+		atomic_store(&row->generation, 0);
+	}
+}
+
 int sr_registry_join(void)
 {
 	if (sr.slot)
@@ -158,6 +171,7 @@ int sr_registry_join(void)
 		sr_registry_abandon();
 		return err;
 	}
+	sweep();
 	/* From a random start, so that queue pair numbers of a past process are not met again at once. */
 	unsigned start = (unsigned)(random64() >> 8);
 	err = ENOSPC;
@@ -197,6 +211,14 @@ int sr_registry_locked(sr_registry_cb cb, void *arg)
 	int result = cb(arg, live, n, reg.file->wire);
 	lock_byte(MUTEX_BYTE, F_UNLCK, false);
 	return result;
+}
+
+void sr_registry_leave(void)
+{
+	char path[108];
+	if (!sr.slot || reg.fd < 0)
+		return;
+	unlink(sr_registry_socket_path(sr.slot, path, sizeof path));
 }
 
 void sr_registry_abandon(void)

@@ -27,7 +27,9 @@ uint64_t sr_registry_generation(unsigned slot);
 /* May this slot's owner be reached over shared memory (it did not switch that road off)? */
 bool sr_registry_shm_ok(unsigned slot);
 /* Path of the slot's unix socket; returns buf. */
-char *sr_registry_socket_path(unsigned slot, const char *suffix, char *buf, size_t len);
+char *sr_registry_socket_path(unsigned slot, char *buf, size_t len);
+/* At a process's orderly end: removes its socket files. The row's lock goes with the process. */
+void sr_registry_leave(void);
 /* In a forked child, or at the end: closes without unlocking the parent's row. */
 void sr_registry_abandon(void);
 #endif

@@ -58,6 +58,18 @@ static void ud_kick(struct sr_qp *qp)
 	}
 }
 
+/* The peer closed its queue pair and its process has ended: UC sends into the void, RC's retries are in vain. */
+static void nobody_there(struct sr_qp *qp)
+{
+	if (qp->sq.next == qp->sq.head)
+		return;
+	qp->sq.next = qp->type == IBV_QPT_UC ? qp->sq.head : qp->sq.next + 1;
+	if (qp->type == IBV_QPT_UC)
+		sr_sq_complete(qp, qp->sq.head);
+	else
+		sr_sq_fail(qp, IBV_WC_RETRY_EXC_ERR, 0);
+}
+
 void sr_qp_kick(struct sr_qp *qp)
 {
 	switch (sr_qp_state(qp)) {
@@ -68,6 +80,8 @@ void sr_qp_kick(struct sr_qp *qp)
 			sr_shm_kick(qp);
 		else if (qp->road == SR_ROAD_WIRE)
 			sr_wire_kick(qp);
+		else
+			nobody_there(qp);
 		break;
 	case IBV_QPS_ERR:
 	case IBV_QPS_SQE:
