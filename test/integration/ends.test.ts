@@ -112,7 +112,8 @@ for (const name of ROADS) {
         const road = roadOf(name);
         const { target, client } = await startEndless(road);
         client.kill('SIGKILL');
-        expect((await target.ended).code).toBe(CLIENT_GONE);
+        const { code, signal } = await target.ended;
+        expect({ code, signal }).toEqual({ code: CLIENT_GONE, signal: null });
         const spec = { program: own.onesided, args: ['-n', '500'], flags: ownFlags, limit_ms: LIMIT_MS };
         const next = await runPair(road, spec);
         mustSucceed(next);

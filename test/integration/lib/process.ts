@@ -31,6 +31,8 @@ const running = new Set<ChildProcess>();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
+// Not the default death, which would leave programs and network namespaces behind.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1));
 
 /** A started program. `pid` is that of the program itself also in a namespace: `ip netns exec` becomes it. */
 export class Program {

@@ -101,6 +101,16 @@ void link_open(struct link *l, struct options opt)
 	l->qp = qp_create(l);
 }
 
+/* ibv_modify_qp() returns its error and may leave errno alone. */
+static void must_modify(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask, const char *to)
+{
+	int err = ibv_modify_qp(qp, attr, mask);
+	if (err) {
+		errno = err;
+		die("%s", to);
+	}
+}
+
 struct ibv_qp *qp_create(struct link *l)
 {
 	const struct options *o = &l->opt;
@@ -114,8 +124,7 @@ struct ibv_qp *qp_create(struct link *l)
 	if (o->type == IBV_QPT_UC)
 		attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
 	int last = o->type == IBV_QPT_UD ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS;
-	if (ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | last))
-		die("INIT");
+	must_modify(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | last, "INIT");
 	return qp;
 }
 
@@ -139,10 +148,8 @@ void qp_to_ready(struct link *l, struct ibv_qp *qp, const struct place *here, co
 		rtr_mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
 		rts_mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
 	}
-	if (ibv_modify_qp(qp, &rtr, rtr_mask))
-		die("RTR");
-	if (ibv_modify_qp(qp, &rts, rts_mask))
-		die("RTS");
+	must_modify(qp, &rtr, rtr_mask, "RTR");
+	must_modify(qp, &rts, rts_mask, "RTS");
 }
 
 void link_connect(struct link *l, struct ibv_mr *mr)

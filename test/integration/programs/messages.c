@@ -71,7 +71,7 @@ static int be_receiver(struct link *l)
 			char word;
 			ssize_t got = recv(l->tcp, &word, 1, MSG_DONTWAIT);
 			if (got == 0)
-				return 5; /* the sender has gone */
+				exit(5); /* the sender has gone */
 			quit |= got == 1;
 			empty++;
 			continue;
