@@ -243,7 +243,7 @@ static bool send_again(struct sr_wire_qp *w, uint32_t psn)
 static bool may_send_again(const struct sr_wire_qp *w)
 {
 	const struct sr_requester *r = &w->req;
-	return !w->ours || sr_req_inflight(r) < sr_cc_window(&r->cc);
+	return !w->ours || r->forced || sr_req_inflight(r) < sr_cc_window(&r->cc);
 }
 
 void sr_req_transmit(struct sr_wire_qp *w)
@@ -262,8 +262,10 @@ void sr_req_transmit(struct sr_wire_qp *w)
 		}
 	}
 	uint32_t budget = SR_TX_BUDGET;
-	while (budget && r->lost_count && may_send_again(w) && send_again(w, sr_req_next_lost(w)))
+	while (budget && r->lost_count && may_send_again(w) && send_again(w, sr_req_next_lost(w))) {
 		budget--;
+		r->forced -= r->forced ? 1 : 0;
+	}
 	while (budget && (r->lost_count == 0 || w->ours) && send_next(w))
 		budget--;
 	if (w->dead)

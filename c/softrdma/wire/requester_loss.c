@@ -108,6 +108,15 @@ void sr_req_detect_loss(struct sr_wire_qp *w)
 		sr_cc_loss(&r->cc, lost);
 }
 
+/* The last packet makes the responder say all it knows. Lost packets go out lowest first, so room is made for this one too, even
+ * when the window is full: what fills it may well be lost. */
+static void send_last_too(struct sr_wire_qp *w)
+{
+	struct sr_requester *r = &w->req;
+	sr_req_mark_lost(w, (r->psn - 1) & SR_PSN_MASK);
+	r->forced = r->lost_count < UINT8_MAX ? (uint8_t)r->lost_count : UINT8_MAX;
+}
+
 /* The retransmission timer of the specification ended. */
 void sr_req_timeout(struct sr_wire_qp *w)
 {
@@ -128,7 +137,7 @@ void sr_req_timeout(struct sr_wire_qp *w)
 		if (w->ours) {
 			/* More often than not the peer had no CPU. Its answer to these two tells what is missing. */
 			sr_req_mark_lost(w, r->una);
-			sr_req_mark_lost(w, (r->psn - 1) & SR_PSN_MASK);
+			send_last_too(w);
 			sr_cc_timeout(&r->cc, sr_wire_now_us());
 		} else {
 			sr_req_lost_from(w, r->una);
@@ -150,7 +159,9 @@ void sr_req_probe(struct sr_wire_qp *w)
 		if ((int32_t)(now_us - r->inflight->sent_us[q % SR_WINDOW] - quiet_us) > 0)
 			sr_req_mark_lost(w, q);
 	/* Nothing known: one packet, whose answer tells. Of a READ the first that is missing, not all of its data. */
-	if (r->lost_count == 0)
-		sr_req_mark_lost(w, sr_req_read_of(w, r->una) ? r->una : (r->psn - 1) & SR_PSN_MASK);
+	if (r->lost_count == 0 && sr_req_read_of(w, r->una))
+		sr_req_mark_lost(w, r->una);
+	else
+		send_last_too(w);
 	sr_req_transmit(w);
 }

@@ -169,14 +169,6 @@ static bool execute_write(struct sr_wire_qp *w, const struct sr_pkt *p)
 	return true;
 }
 
-/* READs and atomics are remembered in a ring as long as the requester may have outstanding. */
-static struct sr_res *remember(struct sr_responder *s, uint8_t kind, uint32_t npsn)
-{
-	struct sr_res *res = &s->res[s->res_head++ % s->res_max];
-	*res = (struct sr_res){ .kind = kind, .psn = s->psn, .npsn = npsn, .msn = (s->msn + 1) & 0xffffff };
-	return res;
-}
-
 static uint32_t execute_read(struct sr_wire_qp *w, const struct sr_pkt *p)
 {
 	struct sr_responder *s = &w->rsp;
@@ -190,14 +182,18 @@ static uint32_t execute_read(struct sr_wire_qp *w, const struct sr_pkt *p)
 		bad_access(w);
 		return 0;
 	}
-	struct sr_res *res = remember(s, SR_OP_RC_READ_REQUEST, npsn);
-	res->rkey = p->rkey;
-	res->va = p->va;
-	res->length = p->dma_len;
-	sr_rsp_queue(w, &(struct sr_reply){ .kind = res->kind, .psn = s->psn, .npsn = npsn, .msn = res->msn, .rkey = p->rkey,
-					    .va = p->va, .length = p->dma_len, .arrived_ns = sr_wire.arrived_ns });
-	s->msn = res->msn;
+	s->msn = (s->msn + 1) & 0xffffff;
+	sr_rsp_queue(w, &(struct sr_reply){ .kind = SR_OP_RC_READ_REQUEST, .psn = s->psn, .npsn = npsn, .msn = s->msn,
+					    .rkey = p->rkey, .va = p->va, .length = p->dma_len, .arrived_ns = sr_wire.arrived_ns });
 	return npsn;
+}
+
+/* Atomics are remembered in a ring as long as the requester may have outstanding. */
+static struct sr_res *remember(struct sr_responder *s, uint8_t kind, uint64_t orig)
+{
+	struct sr_res *res = &s->res[s->res_head++ % s->res_max];
+	*res = (struct sr_res){ .kind = kind, .psn = s->psn, .msn = (s->msn + 1) & 0xffffff, .orig = orig };
+	return res;
 }
 
 static bool execute_atomic(struct sr_wire_qp *w, const struct sr_pkt *p)
@@ -214,9 +210,9 @@ static bool execute_atomic(struct sr_wire_qp *w, const struct sr_pkt *p)
 		return false;
 	}
 	bool swap = p->opcode == SR_OP_RC_CMP_SWAP;
-	struct sr_res *res = remember(s, p->opcode, 1);
-	res->orig = sr_atomic_execute(at, swap ? IBV_WR_ATOMIC_CMP_AND_SWP : IBV_WR_ATOMIC_FETCH_AND_ADD,
-				      swap ? p->compare : p->swap_add, swap ? p->swap_add : 0);
+	uint64_t orig = sr_atomic_execute(at, swap ? IBV_WR_ATOMIC_CMP_AND_SWP : IBV_WR_ATOMIC_FETCH_AND_ADD,
+					  swap ? p->compare : p->swap_add, swap ? p->swap_add : 0);
+	struct sr_res *res = remember(s, p->opcode, orig);
 	sr_rsp_queue(w, &(struct sr_reply){ .kind = p->opcode, .psn = s->psn, .npsn = 1, .msn = res->msn, .orig = res->orig });
 	s->msn = res->msn;
 	return true;
@@ -249,32 +245,45 @@ void sr_rsp_execute(struct sr_wire_qp *w, const struct sr_pkt *p)
 		sr_rsp_owe_ack(w);
 }
 
-/* A READ or atomic seen before is answered again from what is remembered; anything else is acknowledged again. */
+/* READ data is read again, as the specification wants it, by the keys and addresses of the request itself. A request that
+ * reaches beyond what was executed (parts of one READ asked for separately) is answered as far as it was. */
+static void read_again(struct sr_wire_qp *w, const struct sr_pkt *p)
+{
+	struct sr_responder *s = &w->rsp;
+	uint32_t npsn = p->dma_len ? (p->dma_len + w->mtu - 1) >> w->mtu_shift : 1, known = (s->psn - p->psn) & SR_PSN_MASK;
+	struct sr_reply reply = { .kind = SR_OP_RC_READ_REQUEST, .again = true, .psn = p->psn, .npsn = npsn, .msn = s->msn,
+				  .rkey = p->rkey, .va = p->va, .length = p->dma_len, .arrived_ns = sr_wire.arrived_ns };
+	if (p->dma_len > 1u << 31)
+		return;
+	if (npsn > known) {
+		reply.npsn = known;
+		reply.length = known << w->mtu_shift;
+	}
+	if (reply.length && !sr_remote_ptr(w->qp, p->rkey, p->va, reply.length, IBV_ACCESS_REMOTE_READ))
+		return; /* the region is gone: nothing may be said about it any more */
+	sr_rsp_queue(w, &reply);
+}
+
+/* Seen before: READs and atomics are answered again, an atomic from what is remembered, never by executing it twice; anything
+ * else is acknowledged again. */
 void sr_rsp_duplicate(struct sr_wire_qp *w, const struct sr_pkt *p)
 {
 	struct sr_responder *s = &w->rsp;
 	SR_COUNT(duplicate_request);
-	if (!(p->flags & (SR_M_READ | SR_M_ATOMIC_OP))) {
+	if (p->flags & SR_M_READ) {
+		read_again(w, p);
+		return;
+	}
+	if (!(p->flags & SR_M_ATOMIC_OP)) {
 		sr_rsp_owe_ack(w);
 		return;
 	}
 	for (uint32_t i = 0; i < s->res_max; i++) {
 		const struct sr_res *res = &s->res[i];
-		uint32_t k = (p->psn - res->psn) & SR_PSN_MASK;
-		if (res->kind != p->opcode || k >= res->npsn)
+		if (res->kind != p->opcode || res->psn != p->psn)
 			continue;
-		struct sr_reply reply = { .kind = res->kind, .again = true, .psn = p->psn, .npsn = 1, .msn = res->msn,
-					  .orig = res->orig, .arrived_ns = sr_wire.arrived_ns };
-		if (p->flags & SR_M_READ) {
-			uint64_t off = (uint64_t)k << w->mtu_shift;
-			if (p->rkey != res->rkey || p->va != res->va + off || p->dma_len > res->length - off)
-				return;
-			reply.npsn = p->dma_len ? (p->dma_len + w->mtu - 1) >> w->mtu_shift : 1;
-			reply.rkey = p->rkey;
-			reply.va = p->va;
-			reply.length = p->dma_len;
-		}
-		sr_rsp_queue(w, &reply);
+		sr_rsp_queue(w, &(struct sr_reply){ .kind = res->kind, .again = true, .psn = p->psn, .npsn = 1, .msn = res->msn,
+						    .orig = res->orig, .arrived_ns = sr_wire.arrived_ns });
 		return;
 	}
 }

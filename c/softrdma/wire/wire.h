@@ -81,6 +81,7 @@ struct sr_requester {
 	uint8_t retries_left, rnr_left;
 	bool waiting_rnr;
 	uint8_t probes;	      /* sent since the last progress */
+	uint8_t forced;	      /* retransmissions that may go out although the window is full of what may be lost too */
 	uint8_t fail_status;  /* enum ibv_wc_status of WQE fail_index, reported when the ones before it are complete */
 	uint32_t fail_index;
 	uint64_t deadline_ns; /* retransmission or RNR timer; 0 = not running */
@@ -90,15 +91,11 @@ struct sr_requester {
 
 /* ---- responder ------------------------------------------------------------------------------------------------------- */
 
-/* A READ or atomic that was executed, remembered so that it can be answered again. */
+/* An atomic that was executed, remembered so that it can be answered again. */
 struct sr_res {
-	uint8_t kind; /* 0 none, else SR_OP_RC_READ_REQUEST or the atomic's opcode */
+	uint8_t kind; /* its opcode; 0 none */
 	uint32_t psn;
-	uint32_t npsn;
 	uint32_t msn;
-	uint32_t rkey;
-	uint64_t va;
-	uint32_t length;
 	uint64_t orig;
 };
 
