@@ -19,7 +19,7 @@
 #include <sys/types.h>
 #include <cmocka.h>
 
-#define VK_WAIT_S 5
+#define VK_WAIT_S 30
 #define VK_RW (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC)
 #define VK_QKEY 0x11223344u
 #define VK_PAGE 4096u

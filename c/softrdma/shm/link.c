@@ -236,6 +236,8 @@ static void conn_ready(void *arg)
 	}
 	pthread_mutex_unlock(&sr.control);
 	if (!l || send_hello(c->watch.fd)) {
+		if (l) /* it went away before it was greeted: without a socket its death would never be seen */
+			lost(h.slot, h.generation);
 		drop(c);
 		return;
 	}
@@ -359,8 +361,12 @@ struct sr_link *sr_shm_link(unsigned slot)
 		close(fds[0]);
 		close(fds[1]);
 	}
-	if (!l || !adopt(fd, slot, generation))
+	if (!l || !adopt(fd, slot, generation)) {
 		close(fd);
+		if (l)
+			lost(slot, generation);
+		l = NULL;
+	}
 	pthread_mutex_unlock(&sr.control);
 	return l;
 }
