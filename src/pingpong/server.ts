@@ -157,9 +157,13 @@ async function untilRowEnd(
     completed = now;
     return performance.now() - changed > silenceMs;
   };
-  const watched = loop?.finish({ until: () => over || silent(), tick_ms: 50 }).then(() => {
-    const what = loop.snapshot().error?.message ?? 'no message came for a long time';
-    if (!over && !session.closed) session.send({ type: 'trouble', what });
+  // Not waited for: once the row is over the watch has nothing more to say, and its last nap would delay every row.
+  void loop?.finish({ until: () => over || silent(), tick_ms: 50 }).then(() => {
+    if (over || session.closed) return;
+    session.send({
+      type: 'trouble',
+      what: loop.snapshot().error?.message ?? 'no message came for a long time',
+    });
   });
   try {
     const message = await receive(session, ROW_TIMEOUT_MS, signal);
@@ -167,7 +171,6 @@ async function untilRowEnd(
   } finally {
     over = true;
     await loop?.end();
-    await watched;
   }
 }
 
