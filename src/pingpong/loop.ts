@@ -3,9 +3,8 @@
  * The loop writes its statistics into memory that is mapped here, so looking costs no call.
  */
 
-import koffi from 'koffi';
 import { loadDatapath } from '../../ffi/datapath.ts';
-import { Struct, sizeOf } from '../../ffi/struct.ts';
+import { Struct } from '../../ffi/struct.ts';
 import { ENUMS, MACROS } from '../../ffi/structs.generated.ts';
 import { RdmakitError } from '../errors.ts';
 import { errnoName } from '../verbs/index.ts';
@@ -48,7 +47,7 @@ export class Loop {
     const datapath = loadDatapath();
     const stats = datapath.rk_dp_stats_new();
     if (stats === 0n) throw outOfMemory('the statistics of a loop');
-    const view = new Struct('rk_dp_stats', new Uint8Array(koffi.view(stats, sizeOf('rk_dp_stats'))));
+    const view = Struct.at('rk_dp_stats', stats);
     (config as Struct<'rk_dp_pingpong'>).set('abi', MACROS.RK_DP_ABI);
     const out = new BigUint64Array(new ArrayBuffer(8));
     const start = {
