@@ -28,7 +28,7 @@ _rdmakit() {
     help) ((COMP_CWORD == 2)) && COMPREPLY=($(compgen -W 'topo pingpong verbs-run' -- "$cur")); return ;;
     topo)
       if ((COMP_CWORD == 2)); then
-        COMPREPLY=($(compgen -W 'devices generate convert draw overlay paths balance --help' -- "$cur"))
+        COMPREPLY=($(compgen -W 'devices generate convert draw overlay paths balance up down exec list --help' -- "$cur"))
         return
       fi
       command="$command ${COMP_WORDS[2]}"
@@ -126,6 +126,37 @@ _rdmakit() {
         --seed) COMPREPLY=(); return ;;
       esac
       if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --src --dst --pattern --flows --flow-rate --sport --dport --protocol --model --seed --per-switch-seeds --choose --optimum --strict --json --ndjson --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
+      ;;
+    'topo up')
+      case "$prev" in
+        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix' -- "$cur")); return ;;
+        -n|--name) COMPREPLY=(); return ;;
+        --scale) COMPREPLY=(); return ;;
+        --mtu) COMPREPLY=(); return ;;
+        --queue) COMPREPLY=(); return ;;
+        --seed) COMPREPLY=(); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --name -n --scale --mtu --queue --seed --per-switch-seeds --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
+      ;;
+    'topo down')
+      case "$prev" in
+        -n|--name) COMPREPLY=(); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--name -n --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
+      ;;
+    'topo exec')
+      _rdmakit_child 3 ' -n --name ' && return
+      case "$prev" in
+        -n|--name) COMPREPLY=(); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--name -n --help -h' -- "$cur"))
+      else COMPREPLY=($(compgen -c -- "$cur")); fi
+      ;;
+    'topo list')
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--json --ndjson --help -h' -- "$cur"))
       else COMPREPLY=(); fi
       ;;
     'pingpong')

@@ -11,8 +11,8 @@ complete -c rdmakit -f
 complete -c rdmakit -n '__fish_is_nth_token 1' -l help -d 'list the commands'
 complete -c rdmakit -n '__fish_is_nth_token 1' -l version -d 'print the version'
 complete -c rdmakit -n '__fish_is_nth_token 1' -a help -d 'everything about one command'
-complete -c rdmakit -n '__fish_is_nth_token 1' -a topo -d 'show RDMA devices; generate, draw and predict networks'
-complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a topo -d 'show RDMA devices; generate, draw and predict networks'
+complete -c rdmakit -n '__fish_is_nth_token 1' -a topo -d 'show RDMA devices; generate, draw, predict and emulate networks'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a topo -d 'show RDMA devices; generate, draw, predict and emulate networks'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a devices -d 'list RDMA devices, their ports and GIDs, and which GID to use'
 complete -c rdmakit -n '__rdmakit_at topo devices' -l provider -d 'which verbs library answers' -r -f -a 'auto system soft'
 complete -c rdmakit -n '__rdmakit_at topo devices' -l device -s d -d 'show only this device' -r -f
@@ -94,6 +94,26 @@ complete -c rdmakit -n '__rdmakit_at topo balance' -l strict -d 'exit with 1 whe
 complete -c rdmakit -n '__rdmakit_at topo balance' -l json -d 'print one JSON document'
 complete -c rdmakit -n '__rdmakit_at topo balance' -l ndjson -d 'print a JSON document a line, as things happen'
 complete -c rdmakit -n '__rdmakit_at topo balance' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a up -d 'emulate a topology on this machine: a network namespace a node, real routing, rates, delay and loss'
+complete -c rdmakit -n '__rdmakit_at topo up' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix'
+complete -c rdmakit -n '__rdmakit_at topo up' -l name -s n -d 'name of the emulation' -r -f
+complete -c rdmakit -n '__rdmakit_at topo up' -l scale -d 'multiply all capacities by this' -r -f
+complete -c rdmakit -n '__rdmakit_at topo up' -l mtu -d 'MTU of the links in bytes' -r -f
+complete -c rdmakit -n '__rdmakit_at topo up' -l queue -d 'queue in front of a shaped link' -r -f
+complete -c rdmakit -n '__rdmakit_at topo up' -l seed -d 'seed of loss and of the multipath hash' -r -f
+complete -c rdmakit -n '__rdmakit_at topo up' -l per-switch-seeds -d 'every switch has a hash seed of its own'
+complete -c rdmakit -n '__rdmakit_at topo up' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a down -d 'remove an emulation'
+complete -c rdmakit -n '__rdmakit_at topo down' -l name -s n -d 'name of the emulation; the only one when absent' -r -f
+complete -c rdmakit -n '__rdmakit_at topo down' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a exec -d 'run a program on a node of an emulation'
+complete -c rdmakit -n '__rdmakit_at topo exec' -l name -s n -d 'name of the emulation; the only one when absent' -r -f
+complete -c rdmakit -n '__rdmakit_at topo exec' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__rdmakit_at topo exec' -F -a '(__fish_complete_subcommand --fcs-skip=2)'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a list -d 'list the emulations that are up'
+complete -c rdmakit -n '__rdmakit_at topo list' -l json -d 'print one JSON document'
+complete -c rdmakit -n '__rdmakit_at topo list' -l ndjson -d 'print a JSON document a line, as things happen'
+complete -c rdmakit -n '__rdmakit_at topo list' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 1' -a pingpong -d 'measure round-trip latency over every transport and operation'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a pingpong -d 'measure round-trip latency over every transport and operation'
 complete -c rdmakit -n '__rdmakit_at pingpong' -l listen -s l -d 'be the answering end: serve clients until Ctrl-C'

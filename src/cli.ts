@@ -7,7 +7,7 @@ import { main } from './cli/main.ts';
 export const commands: CommandRow[] = [
   {
     name: 'topo',
-    summary: 'show RDMA devices; generate, draw and predict networks',
+    summary: 'show RDMA devices; generate, draw, predict and emulate networks',
     load: () => import('./commands/topo.ts'),
   },
   {

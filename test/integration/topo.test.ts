@@ -1,0 +1,313 @@
+/** Emulated networks: what `topo up` makes behaves as `topo` predicts and as the file says. */
+
+import { afterAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { choose, type HashModel } from '../../src/topo/ecmp/hash.ts';
+import { formatAddress, Router } from '../../src/topo/ecmp/routes.ts';
+import { trace, UDP } from '../../src/topo/ecmp/trace.ts';
+import { type EmulationOptions, planEmulation } from '../../src/topo/emulate/plan.ts';
+import { down, execIn, up } from '../../src/topo/emulate/run.ts';
+import { list, load } from '../../src/topo/emulate/state.ts';
+import { readMatrix } from '../../src/topo/formats/matrix.ts';
+import { leafSpine } from '../../src/topo/generate/tiered.ts';
+import { Graph } from '../../src/topo/model/graph.ts';
+import type { Topology } from '../../src/topo/model/schema.ts';
+
+setDefaultTimeout(60_000);
+const TRAFFIC = fileURLToPath(new URL('lib/traffic.mjs', import.meta.url));
+const PORT = 4791;
+const options = (name: string, more: Partial<EmulationOptions> = {}): EmulationOptions => ({
+  name,
+  scale: 1,
+  mtu_bytes: 1500,
+  seed: 7,
+  perSwitchSeeds: true,
+  queue_ns: 50e6,
+  ...more,
+});
+
+// Names of their own, so that two runs of the tests do not meet.
+const unique = (process.pid % 46_656).toString(36);
+const made: string[] = [];
+async function emulate(
+  label: string,
+  topology: Topology,
+  more: Partial<EmulationOptions> = {},
+): Promise<string> {
+  const name = `t${label}${unique}`;
+  made.push(name);
+  await up(topology, options(name, more));
+  return name;
+}
+afterAll(() => {
+  for (const name of made) if (list().includes(name)) down(name);
+});
+
+function spaceOf(name: string, node: string): string {
+  return load(name)?.spaces[node] ?? '';
+}
+
+function inside(space: string, command: readonly string[], input?: string): string {
+  const { status, stdout, stderr } = spawnSync('ip', ['netns', 'exec', space, ...command], {
+    encoding: 'utf8',
+    input,
+    maxBuffer: 1 << 28,
+  });
+  if (status !== 0) throw new Error(`${command.join(' ')} in ${space}: ${stderr}`);
+  return stdout;
+}
+
+const program = (space: string, words: readonly (string | number)[]): string[] => [
+  'netns',
+  'exec',
+  space,
+  process.execPath,
+  TRAFFIC,
+  ...words.map(String),
+];
+
+/** Starts a sink or echo; `finish()` ends it and gives what it counted. */
+async function serve(
+  space: string,
+  mode: 'sink' | 'echo',
+): Promise<{ finish(): Promise<{ packets: number; bytes: number; span_ns: number }> }> {
+  const child: ChildProcess = spawn('ip', program(space, [mode, PORT]), {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  let output = '';
+  await new Promise<void>((resolve) => {
+    child.stdout?.on('data', (chunk) => {
+      output += chunk;
+      if (output.startsWith('ready\n')) resolve();
+    });
+  });
+  return {
+    async finish() {
+      const closed = new Promise((resolve) => child.once('close', resolve));
+      child.stdin?.end();
+      await closed;
+      return JSON.parse(output.slice('ready\n'.length));
+    },
+  };
+}
+
+async function send(space: string, words: readonly (string | number)[]): Promise<string> {
+  const child = spawn('ip', program(space, words), { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  child.stdout.on('data', (chunk) => {
+    output += chunk;
+  });
+  await new Promise((resolve) => child.once('close', resolve));
+  return output;
+}
+
+function sentPackets(space: string): Map<string, number> {
+  const lines = inside(space, ['cat', '/proc/net/dev']).split('\n').slice(2);
+  return new Map(
+    lines.filter(Boolean).map((line) => {
+      const [device = '', rest = ''] = line.split(':');
+      return [device.trim(), Number(rest.trim().split(/\s+/)[9])];
+    }),
+  );
+}
+
+describe('leaf-spine with 4 spines', () => {
+  const topology = leafSpine({ leaves: 4, spines: 4, hosts: 4, parallel: 1, rate_bps: 1e9 });
+  const router = new Router(new Graph(topology));
+  const model: HashModel = { name: 'linux', seed: 7, perSwitch: true };
+  const [source, destination, leaf] = [router.find('h0'), router.find('h9'), router.find('l0')];
+  const target = formatAddress(router.address(destination));
+  const { interfaces } = planEmulation(topology, options('x'));
+  const uplinks =
+    router.routesTo(destination).hops[leaf]?.map(({ link }) => interfaces.get(link.id)?.a ?? '') ?? [];
+  let name = '';
+
+  test('the kernel chooses as the Linux model predicts for 10^4 flows', async () => {
+    name = await emulate('ls', topology);
+    const ports = Array.from({ length: 10_000 }, (_, i) => 49_152 + i);
+    const questions = ports.map(
+      (port) =>
+        `route get ${target} from ${formatAddress(router.address(source))} iif p1 ipproto udp sport ${port} dport ${PORT}`,
+    );
+    const answers = [
+      ...inside(spaceOf(name, 'l0'), ['ip', '-batch', '-'], `${questions.join('\n')}\n`).matchAll(
+        / dev (\S+)/g,
+      ),
+    ].map(([, device]) => device);
+    expect(answers.length).toBe(ports.length);
+    const tuple = {
+      source: router.address(source),
+      destination: router.address(destination),
+      protocol: UDP,
+      destinationPort: PORT,
+    };
+    const right = ports.filter(
+      (sourcePort, i) =>
+        uplinks[choose(model, { ...tuple, sourcePort }, leaf, uplinks.length)] === answers[i],
+    );
+    expect(right.length).toBeGreaterThanOrEqual(9_900);
+  });
+
+  test('interface counters are the predicted load (twin check, mean error <= 5 %)', async () => {
+    const [first, last, each] = [50_000, 50_199, 10];
+    const sink = await serve(spaceOf(name, 'h9'), 'sink');
+    const before = sentPackets(spaceOf(name, 'l0'));
+    await send(spaceOf(name, 'h0'), ['ports', target, PORT, first, last, each]);
+    const after = sentPackets(spaceOf(name, 'l0'));
+    const { packets } = await sink.finish();
+    expect(packets).toBe((last - first + 1) * each);
+    const predicted = new Map(uplinks.map((device) => [device, 0]));
+    for (let sourcePort = first; sourcePort <= last; sourcePort++) {
+      const arc = trace(router, model, {
+        source,
+        destination,
+        protocol: UDP,
+        sourcePort,
+        destinationPort: PORT,
+      }).arcs[1];
+      const device = interfaces.get(arc?.link.id ?? '')?.a ?? '';
+      predicted.set(device, (predicted.get(device) ?? 0) + each);
+    }
+    const errors = uplinks.map((device) => {
+      const measured = (after.get(device) ?? 0) - (before.get(device) ?? 0);
+      return Math.abs(measured - (predicted.get(device) ?? 0)) / (predicted.get(device) ?? 1);
+    });
+    expect(errors.reduce((sum, error) => sum + error, 0) / errors.length).toBeLessThanOrEqual(0.05);
+  });
+
+  test('every host reaches every other', async () => {
+    const hosts = topology.nodes.filter(({ kind }) => kind === 'host');
+    const sinks = await Promise.all(['h3', 'h15'].map((host) => serve(spaceOf(name, host), 'echo')));
+    for (const from of ['h0', 'h7', 'h12']) {
+      for (const to of ['h3', 'h15']) {
+        const address = hosts.find(({ id }) => id === to)?.address ?? '';
+        const { rtts_ns } = JSON.parse(await send(spaceOf(name, from), ['rtt', address, PORT, 1]));
+        expect(rtts_ns.length).toBe(1);
+      }
+    }
+    for (const sink of sinks) await sink.finish();
+  });
+});
+
+describe('a WAN from a matrix', () => {
+  const topology = readMatrix(
+    'name,A,B,C\nA,-,20Mbps/20ms,50Mbps/4ms/5%\nB,8Mbps/20ms,-,-\nC,50Mbps/4ms,-,-\n',
+  );
+  const router = new Router(new Graph(topology));
+  const address = (site: string): string => formatAddress(router.address(router.find(site)));
+  let name = '';
+
+  test('delay is the round-trip time of the matrix', async () => {
+    name = await emulate('wan', topology);
+    const echo = await serve(spaceOf(name, 'B'), 'echo');
+    const { rtts_ns } = JSON.parse(await send(spaceOf(name, 'A'), ['rtt', address('B'), PORT, 15]));
+    await echo.finish();
+    const least = Math.min(...rtts_ns) / 1e6;
+    // The least of 15 is what the network adds; the rest is the scheduling of the two programs.
+    expect(least).toBeGreaterThanOrEqual(20);
+    expect(least).toBeLessThanOrEqual(20 * 1.02 + 2 * 0.3);
+  });
+
+  test('rate is the rate of each direction, headers included', async () => {
+    for (const [from, to, rate_bps] of [
+      ['A', 'B', 20e6],
+      ['B', 'A', 8e6],
+    ] as const) {
+      const sink = await serve(spaceOf(name, to), 'sink');
+      // Twice what fits in a second and a half: the queue stays full while it is measured.
+      await send(spaceOf(name, from), [
+        'blast',
+        address(to),
+        PORT,
+        Math.round((rate_bps * 2) / 8 / 1242),
+        1200,
+        Math.max(1, Math.round((rate_bps / 8e6 / 1.2) * 1.4)),
+      ]);
+      const { packets, span_ns } = await sink.finish();
+      // 14 Ethernet, 20 IP, 8 UDP.
+      const measured = ((packets - 1) * (1200 + 42) * 8 * 1e9) / span_ns;
+      expect(measured / rate_bps).toBeGreaterThan(0.97);
+      expect(measured / rate_bps).toBeLessThan(1.03);
+    }
+  });
+
+  test('loss lies in its confidence interval, and only where the matrix says', async () => {
+    const count = 3000;
+    for (const [from, to, loss] of [
+      ['A', 'C', 0.05],
+      ['C', 'A', 0],
+    ] as const) {
+      const sink = await serve(spaceOf(name, to), 'sink');
+      await send(spaceOf(name, from), ['blast', address(to), PORT, count, 100, 5]);
+      const { packets } = await sink.finish();
+      const spread = 3.3 * Math.sqrt(loss * (1 - loss) * count);
+      expect(Math.abs(count - packets - loss * count)).toBeLessThanOrEqual(spread);
+    }
+  });
+});
+
+describe('up and down', () => {
+  const spaces = (): string[] =>
+    spawnSync('ip', ['netns', 'list'], { encoding: 'utf8' })
+      .stdout.split('\n')
+      .map((line) => line.split(' ')[0] ?? '')
+      .filter(Boolean)
+      .sort();
+
+  test('two side by side do not see each other; down removes exactly its own', async () => {
+    const before = spaces();
+    const topology = readMatrix('name,A,B\nA,-,10Mbps/1ms\nB,-,-\n');
+    const first = await emulate('a', topology);
+    const mine = spaces();
+    const second = await emulate('b', topology);
+    await expect(up(topology, options(second))).rejects.toThrow('is there already');
+    expect(execIn(second, 'A', ['true'])).toBe(0);
+    expect(execIn(second, 'A', ['sh', '-c', 'exit 7'])).toBe(7);
+    expect(() => execIn(second, 'Z', ['true'])).toThrow("no node 'Z'");
+    down(second);
+    expect(spaces()).toEqual(mine);
+    down(first);
+    expect(spaces()).toEqual(before);
+    expect(list()).not.toContain(first);
+  });
+
+  test('what a killed up left behind is removed', async () => {
+    const before = spaces();
+    const name = `k${unique}`;
+    made.push(name);
+    const script = `import { up } from ${JSON.stringify(fileURLToPath(new URL('../../src/topo/emulate/run.ts', import.meta.url)))};
+      import { fatTree } from ${JSON.stringify(fileURLToPath(new URL('../../src/topo/generate/tiered.ts', import.meta.url)))};
+      await up(fatTree({ k: 4, rate_bps: 1e9, delay_ns: 1e6 }), ${JSON.stringify(options(name))});`;
+    const child = spawn(process.execPath, ['-e', script], { stdio: 'ignore', detached: true });
+    const closed = new Promise((resolve) => child.once('close', resolve));
+    // Killed as soon as some, and before all, of the namespaces are there.
+    while (spaces().filter((space) => space.startsWith(`rk-${name}`)).length < 3 && child.exitCode === null)
+      await Bun.sleep(2);
+    process.kill(-(child.pid ?? 0), 'SIGKILL');
+    await closed;
+    expect(list()).toContain(name);
+    down(name);
+    expect(spaces()).toEqual(before);
+  });
+
+  test('a broken file makes nothing', async () => {
+    const before = spaces();
+    const many = leafSpine({ leaves: 40, spines: 4, hosts: 40, parallel: 1, rate_bps: 1e9 });
+    await expect(up(many, options(`m${unique}`))).rejects.toThrow('too many to emulate');
+    expect(spaces()).toEqual(before);
+  });
+
+  test('the relay names a wrong rule by its line', () => {
+    const relay = fileURLToPath(
+      new URL(`../../prebuilds/linux-${process.arch}/rdmakit-relay`, import.meta.url),
+    );
+    expect(readFileSync(relay).length).toBeGreaterThan(1000);
+    const { status, stderr } = spawnSync(relay, ['/dev/stdin'], {
+      input: 'a b 1 1 0 0 0 1\na b -5\n',
+      encoding: 'utf8',
+    });
+    expect([status, stderr]).toEqual([2, 'rdmakit-relay: /dev/stdin:2: not a rule\n']);
+  });
+});
