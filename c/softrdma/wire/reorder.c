@@ -86,6 +86,13 @@ bool sr_ooo_keep(struct sr_wire_qp *w, uint32_t psn, const uint8_t *raw, size_t 
 	return true;
 }
 
+void sr_ooo_forget(struct sr_wire_qp *w, uint32_t psn, uint32_t n)
+{
+	struct sr_ooo *o = w->rsp.ooo;
+	for (uint32_t i = 0; i < n && i < SR_WINDOW && o->count; i++)
+		drop(o, psn + i);
+}
+
 void sr_ooo_drain(struct sr_wire_qp *w)
 {
 	struct sr_responder *s = &w->rsp;
@@ -99,18 +106,14 @@ void sr_ooo_drain(struct sr_wire_qp *w)
 			drop(o, psn);
 			return;
 		}
-		sr_rsp_execute(w, &p);
+		bool right = p.psn == psn;
+		if (right)
+			sr_rsp_execute(w, &p); /* may forget this very slot, whose bytes stay until the next one is taken */
 		if (w->dead)
 			return; /* the queue pair's reset gave the slots back */
 		drop(o, psn);
 		if (s->psn == psn)
 			return; /* not executed: RNR or a NAK is on its way, and the requester will send it again */
-		/* A READ takes several PSNs; a packet inside of them is nonsense. */
-		for (uint32_t q = sr_psn_add(psn, 1); q != s->psn && o->count; q = sr_psn_add(q, 1)) {
-			drop(o, q);
-			if (((q - psn) & SR_PSN_MASK) >= SR_WINDOW)
-				break;
-		}
 	}
 	if (o->count == 0)
 		s->sack_due = false;

@@ -239,6 +239,8 @@ void sr_rsp_execute(struct sr_wire_qp *w, const struct sr_pkt *p)
 		npsn = p->flags & SR_M_SEND ? execute_send(w, p) : execute_write(w, p);
 	if (npsn == 0)
 		return;
+	if (npsn > 1 && s->ooo)
+		sr_ooo_forget(w, s->psn, npsn);
 	s->psn = sr_psn_add(s->psn, npsn);
 	s->acked++;
 	if (p->ackreq && !whole)

@@ -296,6 +296,8 @@ uint64_t sr_ack_timeout_ns(uint8_t code);
 /* reorder.c */
 bool sr_ooo_keep(struct sr_wire_qp *w, uint32_t psn, const uint8_t *raw, size_t len);
 void sr_ooo_drain(struct sr_wire_qp *w);
+/* Forgets packets kept at [psn, psn + n): a READ that was executed takes these numbers. */
+void sr_ooo_forget(struct sr_wire_qp *w, uint32_t psn, uint32_t n);
 void sr_ooo_free(struct sr_wire_qp *w);
 bool sr_ooo_any(const struct sr_wire_qp *w);
 /* Copies the bitmap of packets kept at [first, first + 64 * words) and returns the number of words that matter. */
