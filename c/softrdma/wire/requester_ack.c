@@ -207,6 +207,7 @@ void sr_req_response(struct sr_wire_qp *w, const struct sr_pkt *p)
 		SR_COUNT(rx_malformed);
 		return;
 	}
+	uint32_t done = r->done_count, una = r->una;
 	if ((p->flags & SR_H_AETH) && p->opcode != SR_OP_SACK && SR_AETH_TYPE(p->syndrome) != SR_AETH_TYPE_ACK)
 		on_nak(w, p);
 	else if (p->opcode == SR_OP_SACK)
@@ -218,6 +219,11 @@ void sr_req_response(struct sr_wire_qp *w, const struct sr_pkt *p)
 	else
 		on_ack(w, p);
 	if (!w->dead) {
+		/* With selective recovery the oldest packet may be unlucky for long while others arrive: the peer is there. */
+		if (w->ours && r->una == una && r->done_count > done && !r->waiting_rnr) {
+			r->retries_left = w->qp->attr.retry_cnt;
+			r->deadline_ns = 0;
+		}
 		if (r->lost_count && !r->waiting_rnr)
 			sr_wire_mark(&sr_wire.tx_work, &w->tx_node);
 		sr_timers_update(w);
