@@ -28,7 +28,7 @@ _rdmakit() {
     help) ((COMP_CWORD == 2)) && COMPREPLY=($(compgen -W 'topo pingpong verbs-run' -- "$cur")); return ;;
     topo)
       if ((COMP_CWORD == 2)); then
-        COMPREPLY=($(compgen -W 'devices generate convert draw overlay paths balance up down exec list --help' -- "$cur"))
+        COMPREPLY=($(compgen -W 'devices discover diff generate convert draw overlay paths balance up down exec list --help' -- "$cur"))
         return
       fi
       command="$command ${COMP_WORDS[2]}"
@@ -42,6 +42,17 @@ _rdmakit() {
         --peer) COMPREPLY=(); return ;;
       esac
       if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--provider --device -d --peer --json --ndjson --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
+      ;;
+    'topo discover')
+      case "$prev" in
+        --merge) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--merge --json --ndjson --help -h' -- "$cur"))
+      else COMPREPLY=($(compgen -A hostname -- "$cur")); fi
+      ;;
+    'topo diff')
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--json --ndjson --help -h' -- "$cur"))
       else COMPREPLY=(); fi
       ;;
     'topo generate')
@@ -72,7 +83,7 @@ _rdmakit() {
       ;;
     'topo convert')
       case "$prev" in
-        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix' -- "$cur")); return ;;
+        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix' -- "$cur")); return ;;
         -t|--to) COMPREPLY=($(compgen -W 'json dot graphml mermaid drawio containerlab slurm ns3 htsim matrix' -- "$cur")); return ;;
       esac
       if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --to -t --help -h' -- "$cur"))
@@ -80,7 +91,7 @@ _rdmakit() {
       ;;
     'topo draw')
       case "$prev" in
-        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix' -- "$cur")); return ;;
+        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix' -- "$cur")); return ;;
         --png) COMPREPLY=($(compgen -f -- "$cur")); return ;;
         --title) COMPREPLY=(); return ;;
       esac
@@ -89,7 +100,7 @@ _rdmakit() {
       ;;
     'topo overlay')
       case "$prev" in
-        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix' -- "$cur")); return ;;
+        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix' -- "$cur")); return ;;
         --show) COMPREPLY=($(compgen -W 'utilisation rate flows' -- "$cur")); return ;;
         --title) COMPREPLY=(); return ;;
         --png) COMPREPLY=($(compgen -f -- "$cur")); return ;;
@@ -99,7 +110,7 @@ _rdmakit() {
       ;;
     'topo paths')
       case "$prev" in
-        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix' -- "$cur")); return ;;
+        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix' -- "$cur")); return ;;
         --src) COMPREPLY=(); return ;;
         --dst) COMPREPLY=(); return ;;
         --sport) COMPREPLY=(); return ;;
@@ -113,7 +124,7 @@ _rdmakit() {
       ;;
     'topo balance')
       case "$prev" in
-        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix' -- "$cur")); return ;;
+        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix' -- "$cur")); return ;;
         --src) COMPREPLY=(); return ;;
         --dst) COMPREPLY=(); return ;;
         --pattern) COMPREPLY=($(compgen -W 'permutation ring all-to-all incast demands' -- "$cur")); return ;;
@@ -130,7 +141,7 @@ _rdmakit() {
       ;;
     'topo up')
       case "$prev" in
-        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix' -- "$cur")); return ;;
+        --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix' -- "$cur")); return ;;
         -n|--name) COMPREPLY=(); return ;;
         --scale) COMPREPLY=(); return ;;
         --mtu) COMPREPLY=(); return ;;

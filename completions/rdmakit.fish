@@ -20,6 +20,16 @@ complete -c rdmakit -n '__rdmakit_at topo devices' -l peer -d 'choose the GIDs f
 complete -c rdmakit -n '__rdmakit_at topo devices' -l json -d 'print one JSON document'
 complete -c rdmakit -n '__rdmakit_at topo devices' -l ndjson -d 'print a JSON document a line, as things happen'
 complete -c rdmakit -n '__rdmakit_at topo devices' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a discover -d 'find the network around this host or a list of hosts'
+complete -c rdmakit -n '__rdmakit_at topo discover' -l merge -d 'add the graph of this file' -r -F
+complete -c rdmakit -n '__rdmakit_at topo discover' -l json -d 'print one JSON document'
+complete -c rdmakit -n '__rdmakit_at topo discover' -l ndjson -d 'print a JSON document a line, as things happen'
+complete -c rdmakit -n '__rdmakit_at topo discover' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__rdmakit_at topo discover' -f -a '(__fish_print_hostnames)'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a diff -d 'compare two topologies: nodes and links that came, went or changed'
+complete -c rdmakit -n '__rdmakit_at topo diff' -l json -d 'print one JSON document'
+complete -c rdmakit -n '__rdmakit_at topo diff' -l ndjson -d 'print a JSON document a line, as things happen'
+complete -c rdmakit -n '__rdmakit_at topo diff' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a generate -d 'make a topology: fat-tree, leaf-spine, dragonfly, torus, WAN and others'
 complete -c rdmakit -n '__rdmakit_at topo generate' -l k -d 'ports of a switch of a fat-tree, even' -r -f
 complete -c rdmakit -n '__rdmakit_at topo generate' -l leaves -d 'leaf switches' -r -f
@@ -45,25 +55,25 @@ complete -c rdmakit -n '__rdmakit_at topo generate' -l json -d 'print one JSON d
 complete -c rdmakit -n '__rdmakit_at topo generate' -l ndjson -d 'print a JSON document a line, as things happen'
 complete -c rdmakit -n '__rdmakit_at topo generate' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a convert -d 'translate a topology between formats: JSON, DOT, GraphML, Mermaid, drawio, ...'
-complete -c rdmakit -n '__rdmakit_at topo convert' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix'
+complete -c rdmakit -n '__rdmakit_at topo convert' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix'
 complete -c rdmakit -n '__rdmakit_at topo convert' -l to -s t -d 'format to write' -r -f -a 'json dot graphml mermaid drawio containerlab slurm ns3 htsim matrix'
 complete -c rdmakit -n '__rdmakit_at topo convert' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a draw -d 'draw a topology: SVG, PNG, or in the terminal'
-complete -c rdmakit -n '__rdmakit_at topo draw' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix'
+complete -c rdmakit -n '__rdmakit_at topo draw' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix'
 complete -c rdmakit -n '__rdmakit_at topo draw' -l svg -d 'print the picture as SVG'
 complete -c rdmakit -n '__rdmakit_at topo draw' -l png -d 'write the picture as PNG to this file' -r -F
 complete -c rdmakit -n '__rdmakit_at topo draw' -l labels -d 'write capacity, delay and loss on the links, also where there are many'
 complete -c rdmakit -n '__rdmakit_at topo draw' -l title -d 'title of the picture' -r -f
 complete -c rdmakit -n '__rdmakit_at topo draw' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a overlay -d 'paint measured or predicted values on the links of a picture'
-complete -c rdmakit -n '__rdmakit_at topo overlay' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix'
+complete -c rdmakit -n '__rdmakit_at topo overlay' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix'
 complete -c rdmakit -n '__rdmakit_at topo overlay' -l show -d 'what of a load document' -r -f -a 'utilisation rate flows'
 complete -c rdmakit -n '__rdmakit_at topo overlay' -l title -d 'title of the picture' -r -f
 complete -c rdmakit -n '__rdmakit_at topo overlay' -l svg -d 'print the picture as SVG'
 complete -c rdmakit -n '__rdmakit_at topo overlay' -l png -d 'write the picture as PNG to this file' -r -F
 complete -c rdmakit -n '__rdmakit_at topo overlay' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a paths -d 'say which links the flows between two nodes take, by source port'
-complete -c rdmakit -n '__rdmakit_at topo paths' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix'
+complete -c rdmakit -n '__rdmakit_at topo paths' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix'
 complete -c rdmakit -n '__rdmakit_at topo paths' -l src -d 'node that sends' -r -f
 complete -c rdmakit -n '__rdmakit_at topo paths' -l dst -d 'node that receives' -r -f
 complete -c rdmakit -n '__rdmakit_at topo paths' -l sport -d 'source ports, one or FIRST..LAST' -r -f
@@ -76,7 +86,7 @@ complete -c rdmakit -n '__rdmakit_at topo paths' -l json -d 'print one JSON docu
 complete -c rdmakit -n '__rdmakit_at topo paths' -l ndjson -d 'print a JSON document a line, as things happen'
 complete -c rdmakit -n '__rdmakit_at topo paths' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a balance -d 'predict the load of every link under many flows, or choose source ports that even it out'
-complete -c rdmakit -n '__rdmakit_at topo balance' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix'
+complete -c rdmakit -n '__rdmakit_at topo balance' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix'
 complete -c rdmakit -n '__rdmakit_at topo balance' -l src -d 'node that sends' -r -f
 complete -c rdmakit -n '__rdmakit_at topo balance' -l dst -d 'node that receives' -r -f
 complete -c rdmakit -n '__rdmakit_at topo balance' -l pattern -d 'who sends to whom without --src and --dst' -r -f -a 'permutation ring all-to-all incast demands'
@@ -95,7 +105,7 @@ complete -c rdmakit -n '__rdmakit_at topo balance' -l json -d 'print one JSON do
 complete -c rdmakit -n '__rdmakit_at topo balance' -l ndjson -d 'print a JSON document a line, as things happen'
 complete -c rdmakit -n '__rdmakit_at topo balance' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a up -d 'emulate a topology on this machine: a network namespace a node, real routing, rates, delay and loss'
-complete -c rdmakit -n '__rdmakit_at topo up' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib svg matrix'
+complete -c rdmakit -n '__rdmakit_at topo up' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix'
 complete -c rdmakit -n '__rdmakit_at topo up' -l name -s n -d 'name of the emulation' -r -f
 complete -c rdmakit -n '__rdmakit_at topo up' -l scale -d 'multiply all capacities by this' -r -f
 complete -c rdmakit -n '__rdmakit_at topo up' -l mtu -d 'MTU of the links in bytes' -r -f

@@ -4,6 +4,8 @@ import { defineGroup } from '../cli/command.ts';
 import { balanceSpec } from './topo/balance.ts';
 import { convertSpec } from './topo/convert.ts';
 import { devicesSpec } from './topo/devices.ts';
+import { diffSpec } from './topo/diff.ts';
+import { discoverSpec } from './topo/discover.ts';
 import { drawSpec } from './topo/draw.ts';
 import { downSpec, execSpec, listSpec, upSpec } from './topo/emulate.ts';
 import { generateSpec } from './topo/generate.ts';
@@ -21,6 +23,8 @@ export const spec = defineGroup({
   ],
   subcommands: [
     devicesSpec,
+    discoverSpec,
+    diffSpec,
     generateSpec,
     convertSpec,
     drawSpec,

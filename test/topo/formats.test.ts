@@ -266,6 +266,8 @@ describe('importers survive anything', () => {
         'sndlib-xml': SNDLIB_XML,
         sndlib: SNDLIB,
         svg: drawSvg(topology),
+        ibnetdiscover:
+          'switchguid=0x1(1)\nSwitch\t36 "S-1"\t# "leaf" base port 0 lid 1 lmc 0\n[1]\t"H-1"[1](2)\t# "n1" lid 4 4xEDR\n\nCa\t1 "H-1"\t# "n1"\n[1](2)\t"S-1"[1]\t# lid 4 lmc 0 "leaf" lid 1 4xEDR\n',
         matrix: 'name,A,B,C\nA,-,10Mbps/20ms/1%,5Mbps\nB,8Mbps/20ms/1%,-,2Gbps\nC,-,-,-\n',
       };
       const sample = samples[format] ?? (await formatTopology(topology, format));

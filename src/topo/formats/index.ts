@@ -79,6 +79,10 @@ const FORMATS = {
     is: begins(/^\s*\?SNDlib/),
     read: async (text) => (await import('./sndlib.ts')).readSndlibNative(text),
   },
+  ibnetdiscover: {
+    is: begins(/^(?:vendid=|switchguid=|caguid=|(?:Switch|Ca|Rt)\s+\d+\s+")/m),
+    read: async (text) => (await import('./ibnetdiscover.ts')).readIbnetdiscover(text),
+  },
   svg: {
     is: begins(new RegExp(`${XML}<svg\\b`)),
     read: async (text) => (await import('./svg.ts')).readSvg(text),

@@ -1,0 +1,43 @@
+/** `topo discover`: the network as the hosts see it. */
+
+import { defineCommand } from '../../cli/command.ts';
+import { text } from '../../cli/options.ts';
+import { ask } from '../../topo/discover/ask.ts';
+import { mergeFacts, mergeTopologies } from '../../topo/discover/merge.ts';
+import { drawText } from '../../topo/draw/text.ts';
+import { readTopology } from '../../topo/formats/index.ts';
+import { TopologyDocument } from './shared.ts';
+
+export const discoverSpec = defineCommand({
+  name: 'discover',
+  summary: 'find the network around this host or a list of hosts',
+  description: [
+    'Asks this host, or the hosts named (through ssh, without a password), for interfaces, addresses, neighbours, routes, ' +
+      'speeds, RDMA devices and LLDP, and merges the answers into one graph. Nothing is installed on the hosts.',
+    'An interface leads to the switch that LLDP names (when lldpd runs there); otherwise to a node for its subnet.',
+    'With --merge the graph of a file is added: a saved output of ibnetdiscover, or any other topology.',
+  ],
+  positionals: [
+    { name: 'HOST', doc: 'as ssh takes it; this host when none is named', optional: true, many: true },
+  ],
+  options: {
+    merge: text({ doc: 'add the graph of this file', value: 'FILE', many: true, completes: 'file' }),
+  },
+  documents: true,
+  examples: [
+    { command: 'rdmakit topo discover', does: 'shows what this host knows' },
+    { command: 'rdmakit topo discover node1 node2 --json > found.json', does: 'asks two hosts' },
+    {
+      command: 'rdmakit topo discover --merge ibnetdiscover.txt --json',
+      does: 'adds a fabric that was saved',
+    },
+  ],
+  async run({ options, args }, io) {
+    const hosts = args.length === 0 ? [undefined] : args;
+    const facts = await Promise.all(hosts.map((host) => ask(host)));
+    let topology = mergeFacts(facts);
+    for (const file of options.merge) topology = mergeTopologies(topology, await readTopology(file));
+    io.result(TopologyDocument, topology);
+    if (io.human) io.raw(drawText(topology, io.columns));
+  },
+});
