@@ -234,7 +234,7 @@ static bool make_private(const struct sr_export *e)
 	bool ok = true, alone = alone_but_for_helper();
 	do {
 		f.from = e->offset;
-		f.to = e->offset + e->length;
+		f.to = e->offset + e->reserved;
 		f.n = 0;
 		if (sr_maps_each(collect, &f))
 			return false;
@@ -273,14 +273,18 @@ struct sr_export *sr_export_get(void *addr, size_t len)
 	if (s.at < s.end || !s.convertible)
 		return NULL;
 	struct sr_export *e = calloc(1, sizeof *e);
-	uint64_t offset = e ? sr_arena_take(bytes, (uintptr_t)first) : 0;
+	/* realloc() of a registered block makes its mapping grow over what follows in the file: that is kept free. */
+	size_t reserved = 2 * bytes;
+	uint64_t offset = e ? sr_arena_take(reserved, (uintptr_t)first) : 0;
+	if (e && !offset)
+		offset = sr_arena_take(reserved = bytes, (uintptr_t)first);
 	if (!offset || make_shared(first, bytes, offset)) {
 		if (offset)
-			sr_arena_give(offset, bytes);
+			sr_arena_give(offset, reserved);
 		free(e);
 		return NULL;
 	}
-	*e = (struct sr_export){ .addr = first, .length = bytes, .offset = offset, .refs = 1 };
+	*e = (struct sr_export){ .addr = first, .length = bytes, .offset = offset, .reserved = reserved, .refs = 1 };
 	sr_list_add_tail(&exports, &e->node);
 	return e;
 }
@@ -292,7 +296,7 @@ void sr_export_put(struct sr_export *e, bool clean)
 		return;
 	sr_list_del(&e->node);
 	if (!e->foreign && make_private(e) && !e->quarantined)
-		sr_arena_give(e->offset, e->length);
+		sr_arena_give(e->offset, e->reserved);
 	free(e);
 }
 

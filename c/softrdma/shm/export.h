@@ -17,6 +17,7 @@ struct sr_export {
 	char *addr;           /* first page */
 	size_t length;
 	uint64_t offset;      /* in the segment file */
+	size_t reserved;      /* from there on; more than length, because mremap() can make a shared mapping grow */
 	uint32_t refs;
 	bool foreign;         /* made before a fork, in a child: nothing of it is ours */
 	bool quarantined;     /* a peer was using it when it went: never reuse the offsets */

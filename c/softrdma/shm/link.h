@@ -30,6 +30,7 @@ struct sr_link {
 	bool poisoned;             /* the peer wrote nonsense into the ring: nothing more is read from it */
 	struct sr_tx_ring tx;
 	struct sr_rx_ring rx;
+	uint32_t idle_rounds;      /* in a row that found rx empty */
 	struct sr_list owed;       /* control messages that found the ring full */
 	uint32_t owed_count;
 	struct sr_list acks;       /* queue pairs that owe an acknowledgement */

@@ -5,6 +5,7 @@
 
 #define MESSAGES_PER_ROUND 64
 #define REST_NS 500000u /* how often a sleeping helper looks again at a ring that waits for a receive WQE */
+#define CLEAR_AFTER_IDLE 32 /* rounds: longer than the answer to a ping takes */
 #define PUBLISH_LINES (SR_RING_LINES / 8)
 
 static void flush_acks(struct sr_link *l)
@@ -122,9 +123,14 @@ static int read_ring(struct sr_link *l)
 			dispatch(l, m, word);
 		}
 		sr_rx_consume(&l->rx, lines);
+		if (l->rx.head - l->rx.cleared >= SR_RX_UNCLEARED_MAX)
+			sr_rx_clear(&l->rx);
 	}
-	if (l->rx.head != l->rx.published &&
-	    (l->rx.head - l->rx.published >= PUBLISH_LINES || atomic_load_explicit(&l->rx.ctl->blocked, memory_order_relaxed))) {
+	l->idle_rounds = n ? 0 : l->idle_rounds + 1;
+	if (l->idle_rounds > CLEAR_AFTER_IDLE || !sr.in_poll)
+		sr_rx_clear(&l->rx);
+	if (l->rx.cleared != l->rx.published &&
+	    (l->rx.cleared - l->rx.published >= PUBLISH_LINES || atomic_load_explicit(&l->rx.ctl->blocked, memory_order_relaxed))) {
 		sr_rx_publish(&l->rx);
 		atomic_thread_fence(memory_order_seq_cst); /* pairs with sr_link_block(): it sees the head or we see its flag */
 		if (atomic_load_explicit(&l->rx.ctl->blocked, memory_order_relaxed)) {

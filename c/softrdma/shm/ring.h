@@ -2,8 +2,8 @@
  * ring.h - one direction of a link: messages in cache lines, no index shared on the fast path.
  *
  * A message is a header and its payload in consecutive lines. The receiver watches the header's `word`, which is zero until
- * the message is complete; it clears the first word of every line it consumed, so that a word found later cannot be
- * old payload. Its position is published now and then, for the sender to know what is free. A message does not wrap: a PAD
+ * the message is complete; it clears the first word of every line it consumed (when it has nothing else to do), so that a word
+ * found later cannot be old payload. Its position is published now and then, for the sender to know what is free. A message does not wrap: a PAD
  * message fills the rest of the ring.
  */
 #ifndef SR_RING_H
@@ -89,6 +89,7 @@ struct sr_rx_ring {
 	struct sr_ring_line *lines;
 	struct sr_ring_ctl *ctl;
 	uint32_t head;
+	uint32_t cleared;    /* published <= cleared <= head */
 	uint32_t published;
 };
 
@@ -128,23 +129,31 @@ static inline struct sr_msg *sr_rx_peek(struct sr_rx_ring *r, uint32_t *word)
 {
 	struct sr_msg *m = (struct sr_msg *)&r->lines[r->head % SR_RING_LINES];
 	*word = atomic_load_explicit(&m->word, memory_order_acquire);
-	return *word ? m : NULL;
+	if (!*word)
+		return NULL;
+	__builtin_prefetch((char *)m + SR_LINE); /* a message of up to 96 bytes: its rest is on the way while the header is read */
+	return m;
 }
 
-/* Frees the message's lines for the sender to see at the next publication. `lines` was checked by the caller. */
-static inline void sr_rx_consume(struct sr_rx_ring *r, uint32_t lines)
+/* Steps over a message. `lines` was checked by the caller. Its words are cleared later (sr_rx_clear): storing to lines that the sender
+ * still caches is slow, and the next locked instruction, and any message we send, would wait for it. */
+static inline void sr_rx_consume(struct sr_rx_ring *r, uint32_t lines) { r->head += lines; }
+
+/* Before head comes round to a line again it must have been cleared, or it would look like a new message. */
+#define SR_RX_UNCLEARED_MAX (SR_RING_LINES / 8)
+
+static inline void sr_rx_clear(struct sr_rx_ring *r)
 {
-	uint32_t at = r->head % SR_RING_LINES;
-	for (uint32_t i = 0; i < lines; i++)
-		atomic_store_explicit((_Atomic uint32_t *)&r->lines[at + i], 0, memory_order_relaxed);
-	r->head += lines;
+	for (; r->cleared != r->head; r->cleared++)
+		atomic_store_explicit((_Atomic uint32_t *)&r->lines[r->cleared % SR_RING_LINES], 0, memory_order_relaxed);
 }
 
+/* Lets the sender use what was cleared. */
 static inline void sr_rx_publish(struct sr_rx_ring *r)
 {
-	if (r->published != r->head) {
-		r->published = r->head;
-		atomic_store_explicit(&r->ctl->head, r->head, memory_order_release);
+	if (r->published != r->cleared) {
+		r->published = r->cleared;
+		atomic_store_explicit(&r->ctl->head, r->cleared, memory_order_release);
 	}
 }
 #endif
