@@ -354,6 +354,35 @@ static void srq(void **state)
 	vk_close(&d);
 }
 
+/* A shared receive queue receives by its own protection domain, whatever domain the queue pair is of. */
+static void srq_domain(void **state)
+{
+	(void)state;
+	struct vk_dev d;
+	struct vk_end e[2];
+	uint8_t mine[64], its[64];
+	vk_open(&d);
+	struct ibv_pd *pd = ibv_alloc_pd(d.ctx);
+	struct ibv_srq_init_attr init = { .attr = { .max_wr = 10, .max_sge = 2 } };
+	struct ibv_srq *q = ibv_create_srq(pd, &init);
+	struct ibv_mr *in = ibv_reg_mr(pd, its, sizeof its, VK_RW), *out = vk_reg(&d, mine, sizeof mine, VK_RW);
+	VK(pd && q && in);
+	vk_pair_make(e, &d, &(struct vk_conf){ .srq = q });
+	vk_fill(mine, 64, 3);
+	vk_recv1(&e[1], 1, in, its, 64);
+	vk_send(&e[0], 1, out, mine, 64);
+	vk_wait_ok(e[0].scq);
+	vk_wait_ok(e[1].rcq);
+	VK(vk_is(its, 64, 3));
+	vk_recv1(&e[1], 2, out, mine, 64);
+	vk_send(&e[0], 2, out, mine, 64);
+	vk_wait_status(e[0].scq, IBV_WC_REM_OP_ERR);
+	vk_wait_status(e[1].rcq, IBV_WC_LOC_PROT_ERR);
+	vk_pair_free(e);
+	VK(!ibv_dereg_mr(in) && !ibv_dereg_mr(out) && !ibv_destroy_srq(q) && !ibv_dealloc_pd(pd));
+	vk_close(&d);
+}
+
 /* Children first: nothing can be pulled from under its users. */
 static void in_use(void **state)
 {
@@ -391,7 +420,7 @@ int main(int argc, char **argv)
 	vk_start(argc, argv, NULL, 0);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(overrun), cmocka_unit_test(resize), cmocka_unit_test(shared_cq), cmocka_unit_test(events),
-		cmocka_unit_test(ack_on_destroy), cmocka_unit_test(notify_race), cmocka_unit_test(srq), cmocka_unit_test(in_use),
+		cmocka_unit_test(ack_on_destroy), cmocka_unit_test(notify_race), cmocka_unit_test(srq), cmocka_unit_test(srq_domain), cmocka_unit_test(in_use),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

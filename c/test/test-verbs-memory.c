@@ -328,6 +328,14 @@ static void atomics_while_registering(void **state)
 	vk_close(&dev);
 }
 
+static bool untouched_from(const uint8_t *p, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (p[i])
+			return false;
+	return true;
+}
+
 /* The application frees, moves or splits memory before it deregisters it. */
 static void memory_goes_first(void **state)
 {
@@ -375,6 +383,24 @@ static void memory_goes_first(void **state)
 	memset(q, 0x66, len);
 	VK(!memcmp(moved, whole, len));
 	VK_EQ(ibv_dereg_mr(mq), 0);
+	vk_unpages(q, len);
+	/* grown: the new part is zero, and stays the application's own */
+	mr = vk_reg(&dev, moved, len, VK_RW);
+	q = vk_pages(len);
+	mq = vk_reg(&dev, q, len, VK_RW);
+	memset(q, 0x66, len);
+	moved = mremap(moved, len, 2 * len, MREMAP_MAYMOVE);
+	VK(moved != MAP_FAILED);
+	VK(untouched_from(moved + len, len));
+	memset(moved + len, 0x44, len);
+	for (size_t i = 0; i < len; i++)
+		VK_EQ(q[i], 0x66);
+	VK_EQ(ibv_dereg_mr(mr), 0);
+	VK(!memcmp(moved, whole, len) && moved[len] == 0x44 && moved[2 * len - 1] == 0x44);
+	struct ibv_mr *again = vk_reg(&dev, moved, 2 * len, VK_RW);
+	VK(!memcmp(moved, whole, len) && moved[len] == 0x44 && moved[2 * len - 1] == 0x44);
+	VK(!ibv_dereg_mr(again) && !ibv_dereg_mr(mq));
+	vk_unpages(moved, 2 * len);
 	vk_unpages(q, len);
 	free(whole);
 	teardown_pair();

@@ -30,6 +30,7 @@ int sr_rx_take_into(struct sr_qp *qp, struct sr_rx *rx)
 enum ibv_wc_status sr_rx_scatter_into(struct sr_qp *qp, struct sr_rx *rx, uint32_t off, const void *data, uint32_t len)
 {
 	const char *from = data;
+	uint32_t pd_id = qp->srq ? ((struct sr_pd *)qp->srq->srq.pd)->id : qp->pd->id; /* a shared queue has its own domain */
 	if ((uint64_t)off + len > rx->capacity)
 		return IBV_WC_LOC_LEN_ERR;
 	for (unsigned i = 0; i < rx->num_sge && len; i++) {
@@ -39,7 +40,7 @@ enum ibv_wc_status sr_rx_scatter_into(struct sr_qp *qp, struct sr_rx *rx, uint32
 			continue;
 		}
 		struct sr_key *k = sr_key_find(s->lkey);
-		if (!k || k->kind != SR_KEY_MR || k->pd_id != qp->pd->id || !(k->access & IBV_ACCESS_LOCAL_WRITE) ||
+		if (!k || k->kind != SR_KEY_MR || k->pd_id != pd_id || !(k->access & IBV_ACCESS_LOCAL_WRITE) ||
 		    !sr_key_covers(k, s->addr, s->length))
 			return IBV_WC_LOC_PROT_ERR;
 		uint32_t take = s->length - off < len ? s->length - off : len;
