@@ -130,6 +130,7 @@ struct sr_cq {
 	_Atomic uint32_t head;     /* written by the engine */
 	_Atomic uint32_t tail;     /* written by pollers */
 	uint8_t armed;             /* 0 no, 1 solicited only, 2 any; under sr.lock */
+	uint32_t notified;         /* head when the last event was raised; under sr.lock */
 	uint32_t events_pending;   /* raised on the channel and not yet fetched; under the channel's lock */
 	uint32_t events_delivered; /* fetched; the application acknowledges them one day */
 	struct sr_list channel_node;

@@ -7,6 +7,7 @@ static void raise(struct sr_cq *cq, const struct ibv_wc *wc, bool solicited)
 {
 	if (cq->armed && (cq->armed == 2 || solicited || wc->status != IBV_WC_SUCCESS)) {
 		cq->armed = 0;
+		cq->notified = atomic_load_explicit(&cq->head, memory_order_relaxed);
 		sr_channel_raise(cq);
 	}
 }

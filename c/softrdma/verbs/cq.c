@@ -202,10 +202,13 @@ int sr_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
 {
 	struct sr_cq *cq = sr_cq(ibcq);
 	sr_lock();
-	/* Adapters arm with the consumer's position: completions that it has not polled yet raise the event at once. Programs rely on
-	 * it (perftest takes 16 completions an event). */
-	if (!solicited_only && atomic_load(&cq->head) != atomic_load(&cq->tail) && cq->cq.channel) {
+	/* Adapters arm with the consumer's position: completions that it has neither polled nor been told of raise the event at once.
+	 * Programs rely on both: perftest's bandwidth tools take at most 16 completions an event, so several waiting ones are told
+	 * of again; its latency tools arm before they poll the one they were woken for, and expect no second event for it. */
+	uint32_t head = atomic_load(&cq->head), waiting = head - atomic_load(&cq->tail);
+	if (!solicited_only && cq->cq.channel && waiting > 0 && (head != cq->notified || waiting > 1)) {
 		cq->armed = 0;
+		cq->notified = head;
 		sr_channel_raise(cq);
 	} else if (!solicited_only) {
 		cq->armed = 2;
