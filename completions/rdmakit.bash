@@ -28,7 +28,7 @@ _rdmakit() {
     help) ((COMP_CWORD == 2)) && COMPREPLY=($(compgen -W 'topo pingpong verbs-run' -- "$cur")); return ;;
     topo)
       if ((COMP_CWORD == 2)); then
-        COMPREPLY=($(compgen -W 'devices discover diff generate convert draw overlay paths balance up down exec list --help' -- "$cur"))
+        COMPREPLY=($(compgen -W 'devices discover diff generate convert draw overlay paths balance up down exec list probe --help' -- "$cur"))
         return
       fi
       command="$command ${COMP_WORDS[2]}"
@@ -168,6 +168,17 @@ _rdmakit() {
       ;;
     'topo list')
       if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--json --ndjson --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
+      ;;
+    'topo probe')
+      case "$prev" in
+        -n|--name) COMPREPLY=(); return ;;
+        --time) COMPREPLY=(); return ;;
+        --loss-packets) COMPREPLY=(); return ;;
+        --limit) COMPREPLY=(); return ;;
+        --parallel) COMPREPLY=(); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--name -n --time --loss-packets --limit --parallel --direct --json --ndjson --help -h' -- "$cur"))
       else COMPREPLY=(); fi
       ;;
     'pingpong')

@@ -11,6 +11,7 @@ import { downSpec, execSpec, listSpec, upSpec } from './topo/emulate.ts';
 import { generateSpec } from './topo/generate.ts';
 import { overlaySpec } from './topo/overlay.ts';
 import { pathsSpec } from './topo/paths.ts';
+import { probeSpec } from './topo/probe.ts';
 
 export const spec = defineGroup({
   name: 'topo',
@@ -35,5 +36,6 @@ export const spec = defineGroup({
     downSpec,
     execSpec,
     listSpec,
+    probeSpec,
   ],
 });

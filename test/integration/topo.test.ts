@@ -14,6 +14,7 @@ import { readMatrix } from '../../src/topo/formats/matrix.ts';
 import { leafSpine } from '../../src/topo/generate/tiered.ts';
 import { Graph } from '../../src/topo/model/graph.ts';
 import type { Topology } from '../../src/topo/model/schema.ts';
+import { matrixOf, probe } from '../../src/topo/probe/probe.ts';
 
 setDefaultTimeout(60_000);
 const TRAFFIC = fileURLToPath(new URL('lib/traffic.mjs', import.meta.url));
@@ -231,6 +232,27 @@ describe('a WAN from a matrix', () => {
       expect(measured / rate_bps).toBeGreaterThan(0.97);
       expect(measured / rate_bps).toBeLessThan(1.03);
     }
+  });
+
+  test('the probe returns the matrix within 5 %', async () => {
+    const report = await probe(name, {
+      time_ns: 6e8,
+      lossPackets: 200,
+      limit_bps: 200e6,
+      direct: true,
+      parallel: 1,
+    });
+    expect(report.pairs.map(({ from, to }) => `${from} ${to}`)).toEqual(['A B', 'A C', 'B A', 'C A']);
+    for (const { from, to, rate_bps, rtt_ns } of report.pairs) {
+      const link = topology.links.find(({ a, b }) => (a === from && b === to) || (a === to && b === from));
+      const wanted = (link?.a === from ? undefined : link?.back?.capacity_bps) ?? link?.capacity_bps ?? 0;
+      // The loss of 5 % is estimated from 200 packets; the rate before the loss follows from it.
+      expect(Math.abs(rate_bps / wanted - 1)).toBeLessThan(link?.loss_ratio ? 0.09 : 0.05);
+      if (wanted <= 20e6) expect(Math.abs((rtt_ns ?? 0) / 20e6 - 1)).toBeLessThan(0.05);
+    }
+    const again = readMatrix(matrixOf(report));
+    expect(again.nodes).toEqual(topology.nodes);
+    expect(again.links.length).toBe(topology.links.length);
   });
 
   test('loss lies in its confidence interval, and only where the matrix says', async () => {

@@ -39,7 +39,8 @@ function scale(value: string): number {
   throw new UnitError(`'${value}' is not a factor above 0; write for example 0.001`);
 }
 
-const nameOption = custom(labName, {
+/** Names an emulation that is up. */
+export const nameOption = custom(labName, {
   short: 'n',
   doc: 'name of the emulation; the only one when absent',
   value: 'NAME',
