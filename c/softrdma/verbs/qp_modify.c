@@ -213,7 +213,9 @@ int ibv_modify_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *a, int imask)
 {
 	struct sr_qp *qp = sr_qp(ibqp);
 	uint32_t mask = (uint32_t)imask;
+	sr_lock();
 	enum ibv_qp_state from = ibqp->state, to = mask & A(STATE) ? a->qp_state : from;
+	sr_unlock();
 	if ((mask & A(CUR_STATE)) && a->cur_qp_state != from)
 		return EINVAL;
 	int err = check_transition(qp, from, to, mask);

@@ -51,11 +51,12 @@ int sr_rq_post(struct sr_rq *rq, struct ibv_recv_wr *wr, struct ibv_recv_wr **ba
 int sr_post_recv(struct ibv_qp *ibqp, struct ibv_recv_wr *wr, struct ibv_recv_wr **bad)
 {
 	struct sr_qp *qp = sr_qp(ibqp);
-	if (qp->srq || ibqp->state == IBV_QPS_RESET) {
+	sr_lock();
+	if (qp->srq || sr_qp_state(qp) == IBV_QPS_RESET) {
+		sr_unlock();
 		*bad = wr;
 		return EINVAL;
 	}
-	sr_lock();
 	int err = sr_rq_post(&qp->rq, wr, bad);
 	if (sr_qp_state(qp) == IBV_QPS_ERR)
 		sr_rq_flush(qp);
