@@ -18,7 +18,7 @@
 #include "road.h"
 #include "shm.h"
 
-#define INTRODUCTION_MS 2000
+#define INTRODUCTION_MS 10000 /* a peer's helper thread may wait long for a CPU; giving up means taking the wire */
 
 static int listener = -1;
 static struct sr_watch listen_watch;
@@ -207,6 +207,19 @@ static void drop(struct conn *c)
 	free(c);
 }
 
+/* A socket's end is not yet a death: an introduction may have been given up, and another socket may serve the link. The registry's
+ * lock decides; it falls within moments of the socket when a process ends. */
+static void lost_if_dead(unsigned slot, uint64_t generation)
+{
+	for (int i = 0; i < 10; i++) {
+		if (!sr_registry_alive(slot) || sr_registry_generation(slot) != generation) {
+			lost(slot, generation);
+			return;
+		}
+		usleep(2000);
+	}
+}
+
 static void conn_ready(void *arg)
 {
 	struct conn *c = arg;
@@ -221,7 +234,7 @@ static void conn_ready(void *arg)
 			close(fds[1]);
 		}
 		if (c->slot)
-			lost(c->slot, c->generation);
+			lost_if_dead(c->slot, c->generation);
 		drop(c);
 		return;
 	}
@@ -237,7 +250,7 @@ static void conn_ready(void *arg)
 	pthread_mutex_unlock(&sr.control);
 	if (!l || send_hello(c->watch.fd)) {
 		if (l) /* it went away before it was greeted: without a socket its death would never be seen */
-			lost(h.slot, h.generation);
+			lost_if_dead(h.slot, h.generation);
 		drop(c);
 		return;
 	}
