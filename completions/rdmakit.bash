@@ -28,7 +28,7 @@ _rdmakit() {
     help) ((COMP_CWORD == 2)) && COMPREPLY=($(compgen -W 'topo pingpong verbs-run' -- "$cur")); return ;;
     topo)
       if ((COMP_CWORD == 2)); then
-        COMPREPLY=($(compgen -W 'devices discover diff generate convert draw overlay paths balance up down exec list probe --help' -- "$cur"))
+        COMPREPLY=($(compgen -W 'devices host discover diff generate convert draw overlay paths balance up down exec list probe --help' -- "$cur"))
         return
       fi
       command="$command ${COMP_WORDS[2]}"
@@ -42,6 +42,13 @@ _rdmakit() {
         --peer) COMPREPLY=(); return ;;
       esac
       if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--provider --device -d --peer --json --ndjson --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
+      ;;
+    'topo host')
+      case "$prev" in
+        --png) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--svg --png --json --ndjson --help -h' -- "$cur"))
       else COMPREPLY=(); fi
       ;;
     'topo discover')

@@ -20,6 +20,12 @@ complete -c rdmakit -n '__rdmakit_at topo devices' -l peer -d 'choose the GIDs f
 complete -c rdmakit -n '__rdmakit_at topo devices' -l json -d 'print one JSON document'
 complete -c rdmakit -n '__rdmakit_at topo devices' -l ndjson -d 'print a JSON document a line, as things happen'
 complete -c rdmakit -n '__rdmakit_at topo devices' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a host -d 'show NUMA nodes, PCIe, network cards and accelerators of this host'
+complete -c rdmakit -n '__rdmakit_at topo host' -l svg -d 'print the picture as SVG'
+complete -c rdmakit -n '__rdmakit_at topo host' -l png -d 'write the picture as PNG to this file' -r -F
+complete -c rdmakit -n '__rdmakit_at topo host' -l json -d 'print one JSON document'
+complete -c rdmakit -n '__rdmakit_at topo host' -l ndjson -d 'print a JSON document a line, as things happen'
+complete -c rdmakit -n '__rdmakit_at topo host' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a discover -d 'find the network around this host or a list of hosts'
 complete -c rdmakit -n '__rdmakit_at topo discover' -l merge -d 'add the graph of this file' -r -F
 complete -c rdmakit -n '__rdmakit_at topo discover' -l json -d 'print one JSON document'

@@ -9,6 +9,7 @@ import { discoverSpec } from './topo/discover.ts';
 import { drawSpec } from './topo/draw.ts';
 import { downSpec, execSpec, listSpec, upSpec } from './topo/emulate.ts';
 import { generateSpec } from './topo/generate.ts';
+import { hostSpec } from './topo/host.ts';
 import { overlaySpec } from './topo/overlay.ts';
 import { pathsSpec } from './topo/paths.ts';
 import { probeSpec } from './topo/probe.ts';
@@ -24,6 +25,7 @@ export const spec = defineGroup({
   ],
   subcommands: [
     devicesSpec,
+    hostSpec,
     discoverSpec,
     diffSpec,
     generateSpec,

@@ -314,6 +314,29 @@ describe('up and down', () => {
     expect(spaces()).toEqual(before);
   });
 
+  test('a user without root is told what is needed, and it works in a user namespace', () => {
+    const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups'];
+    const module = JSON.stringify(fileURLToPath(new URL('../../src/topo/emulate/run.ts', import.meta.url)));
+    const matrix = JSON.stringify(
+      fileURLToPath(new URL('../../src/topo/formats/matrix.ts', import.meta.url)),
+    );
+    const name = `u${unique}`;
+    const script = `import { up, execIn, down } from ${module}; import { readMatrix } from ${matrix};
+      try { await up(readMatrix('name,A,B\\nA,-,10Mbps/1ms\\nB,-,-\\n'), ${JSON.stringify(options(name))}); }
+      catch (error) { console.log(error.message); process.exit(9); }
+      console.log('exec', execIn('${name}', 'A', ['true'])); down('${name}');`;
+    const run = (before: string[]) =>
+      spawnSync('setpriv', [...nobody, ...before, process.execPath, '-e', script], {
+        encoding: 'utf8',
+        env: { ...process.env, HOME: '/tmp' },
+      });
+    expect(run([])).toMatchObject({ status: 9, stdout: 'network namespaces need root\n' });
+    const shell = 'mount -t tmpfs none /run; exec "$@"';
+    expect(
+      run(['unshare', '--user', '--map-root-user', '--net', '--mount', 'sh', '-c', shell, 'sh']),
+    ).toMatchObject({ status: 0, stdout: 'exec 0\n' });
+  });
+
   test('a broken file makes nothing', async () => {
     const before = spaces();
     const many = leafSpine({ leaves: 40, spines: 4, hosts: 40, parallel: 1, rate_bps: 1e9 });

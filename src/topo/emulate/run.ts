@@ -28,7 +28,8 @@ function needRoot(): void {
     what: 'network namespaces need root',
     cause: `this process runs as user ${process.getuid?.() ?? '?'} and may not make them`,
     remedy:
-      'run it with sudo, or as root of a namespace of your own: unshare --user --map-root-user --net --mount',
+      'run it with sudo, or without root in a shell of its own: unshare --user --map-root-user --net --mount ' +
+      "sh -c 'mount -t tmpfs none /run; exec sh'",
   });
 }
 
