@@ -30,6 +30,8 @@ int sr_progress_locked(bool in_poll)
 			hot--;
 		done += n;
 	}
+	if (done && sr.wire_connected)
+		sr_wire_active();
 	sr.in_poll = false;
 	return done;
 }

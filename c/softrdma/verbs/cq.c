@@ -150,7 +150,6 @@ bool sr_cq_progress(struct sr_cq *cq)
 #define YIELD_AFTER 4096u
 #define YIELD_EVERY 64u
 #define WIRE_WAIT_NS 50000
-#define WIRE_POLL_WEIGHT 32u /* a look at the socket takes as long as so many looks at the rings */
 
 /* Another host's answer that has not come for so long will not come within the microsecond that sleeping costs. A poller that
  * sleeps keeps its claim on the CPU for the moment when the packet arrives. */
@@ -162,15 +161,15 @@ static void wait_for_packets(void)
 
 static void be_patient(struct sr_cq *cq)
 {
-	uint32_t weight = sr.wire_connected ? WIRE_POLL_WEIGHT : 1;
-	uint32_t n = atomic_load_explicit(&cq->empty_polls, memory_order_relaxed) + weight;
+	uint32_t n = atomic_load_explicit(&cq->empty_polls, memory_order_relaxed) + 1;
 	atomic_store_explicit(&cq->empty_polls, n, memory_order_relaxed);
-	if (n <= YIELD_AFTER)
-		return;
-	if (sr.wire_connected)
-		wait_for_packets();
-	else if (n % YIELD_EVERY == 0)
+	if (sr.wire_connected) {
+		/* Not by this CQ's luck: another one of the program's may be the busy one. */
+		if (sr_wire_quiet())
+			wait_for_packets();
+	} else if (n > YIELD_AFTER && n % YIELD_EVERY == 0) {
 		sched_yield();
+	}
 }
 
 int sr_poll_cq(struct ibv_cq *ibcq, int num, struct ibv_wc *wc)

@@ -16,10 +16,12 @@
 #define RX_DATAGRAMS 4 /* few and large: the buffers should stay in the cache */
 #define RX_ROUNDS 4    /* system calls in one go, so that a flood cannot keep the lock */
 #define RX_BYTES 65536
+#define RX_SMALL 2048
 
 static struct {
 	uint8_t buffers[RX_DATAGRAMS][RX_BYTES];
 	struct mmsghdr messages[RX_DATAGRAMS];
+	bool streaming; /* the last look found several datagrams, or a large one */
 	struct iovec pieces[RX_DATAGRAMS];
 	struct sockaddr_in6 from[RX_DATAGRAMS];
 	union {
@@ -87,18 +89,34 @@ static int take_apart(struct mmsghdr *message, const struct sockaddr_in6 *from, 
 	return count;
 }
 
+/* Number of datagrams received, 0 when there is none. While they come one by one, asking for one is the quicker question. */
+static int receive(void)
+{
+	prepare(0);
+	if (!rx.streaming) {
+		ssize_t len = recvmsg(sr_wire.fd, &rx.messages[0].msg_hdr, MSG_DONTWAIT);
+		if (len < 0)
+			return 0;
+		rx.messages[0].msg_len = (unsigned)len;
+		rx.streaming = len > RX_SMALL;
+		return 1;
+	}
+	for (int i = 1; i < RX_DATAGRAMS; i++)
+		prepare(i);
+	int n = recvmmsg(sr_wire.fd, rx.messages, RX_DATAGRAMS, MSG_DONTWAIT, NULL);
+	rx.streaming = n > 1 || (n == 1 && rx.messages[0].msg_len > RX_SMALL);
+	return n < 0 ? 0 : n;
+}
+
 int sr_rx_batch(void)
 {
 	int packets = 0;
 	for (int round = 0; round < RX_ROUNDS; round++) {
-		for (int i = 0; i < RX_DATAGRAMS; i++)
-			prepare(i);
-		int n = recvmmsg(sr_wire.fd, rx.messages, RX_DATAGRAMS, MSG_DONTWAIT, NULL);
-		if (n <= 0)
-			break;
+		bool one_by_one = !rx.streaming;
+		int n = receive();
 		for (int i = 0; i < n; i++)
 			packets += take_apart(&rx.messages[i], &rx.from[i], rx.buffers[i]);
-		if (n < RX_DATAGRAMS)
+		if (n < RX_DATAGRAMS && !(one_by_one && n && !sr.in_poll))
 			break;
 	}
 	if (__builtin_expect(sr_fault.on, 0))

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include "wire.h"
 
+#define QUIET_NS 200000 /* far above a round trip in a rack */
 #define ACK_SOON 16 /* packets after which an acknowledgement does not wait for company any more */
 
 const struct sr_wire_hooks *sr_wire_hooks;
@@ -106,6 +107,7 @@ void sr_wire_kick(struct sr_qp *qp)
 	if (!w)
 		return;
 	sr_wire.now_ns = sr_wire_clock_ns();
+	sr_wire_active();
 	sr_req_transmit(w);
 	/* Behind the data, in the same datagram if it is shorter. */
 	if (!w->dead && w->rsp.ack_due)
@@ -175,6 +177,14 @@ int sr_wire_progress(void)
 	sr_tx_flush();
 	bury();
 	return done;
+}
+
+void sr_wire_active(void) { __atomic_store_n(&sr_wire.active_ns, sr_wire.now_ns, __ATOMIC_RELAXED); }
+
+bool sr_wire_quiet(void)
+{
+	uint64_t now_ns = __atomic_load_n(&sr_wire.now_ns, __ATOMIC_RELAXED);
+	return now_ns - __atomic_load_n(&sr_wire.active_ns, __ATOMIC_RELAXED) > QUIET_NS;
 }
 
 void sr_wire_flush_acks(void)

@@ -183,6 +183,7 @@ struct sr_wire {
 	unsigned slot;
 	bool gso_off;
 	uint64_t now_ns;
+	uint64_t active_ns;  /* when something was done last */
 	uint64_t arrived_ns; /* the packet being worked on reached the kernel then */
 	uint64_t timers_due_ns; /* no timer is due before; UINT64_MAX none */
 	struct sr_list tx_work; /* queue pairs with something to send now */
