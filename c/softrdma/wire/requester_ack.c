@@ -33,7 +33,9 @@ void sr_req_advance(struct sr_wire_qp *w)
 		r->retries_left = w->qp->attr.retry_cnt;
 		r->rnr_left = w->qp->attr.rnr_retry;
 		r->probes = 0;
-		r->deadline_ns = r->probe_ns = 0; /* started afresh by sr_timers_update() */
+		r->probe_ns = 0; /* started afresh by sr_timers_update() */
+		if (!r->waiting_rnr) /* the wait for a receiver goes on, whatever else is acknowledged meanwhile */
+			r->deadline_ns = 0;
 	}
 	if (r->fail_status != IBV_WC_SUCCESS && sq->tail == r->fail_index) {
 		enum ibv_wc_status status = (enum ibv_wc_status)r->fail_status;
