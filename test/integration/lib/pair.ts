@@ -31,9 +31,12 @@ export interface PairEnded {
 export const pingpongFlags = (end: End, port: number): string[] => [
   ...['-d', end.device, '-g', `${end.gidIndex}`, '-p', `${port}`],
 ];
-/** perftest; -F: its warning about the CPU's frequency is of no interest here. */
+/**
+ * perftest; -F: its warning about the CPU's frequency is of no interest here. -u 17: an acknowledgement may take half a second,
+ * because on a machine with much else to do the other end may have no CPU for long; what is lost is sent again much earlier.
+ */
 export const perftestFlags = (end: End, port: number): string[] => [
-  ...['-d', end.device, '-x', `${end.gidIndex}`, '-p', `${port}`, '-F'],
+  ...['-d', end.device, '-x', `${end.gidIndex}`, '-p', `${port}`, '-F', '-u', '17'],
 ];
 
 let nextPort = 20_000;
