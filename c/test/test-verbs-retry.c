@@ -173,6 +173,7 @@ static void one_sided_reconnect(void **state)
 		}
 		uint32_t qpn = w.e[1 - who].qp->qp_num;
 		vk_to_state(&w.e[who], IBV_QPS_RESET);
+		w.e[who].conf.psn = 5000;
 		vk_connect(&w.e[who], qpn, &w.d.gid);
 		vk_recv(&w.e[1], 0, NULL, 0);
 		vk_post(&w.e[0], &(struct vk_wr){ .op = IBV_WR_SEND });
