@@ -66,7 +66,10 @@ export function topologies({ awkward: odd = false, full = false }: Shape = {}): 
           const reverse = full && asymmetric && Object.keys(back).length > 0 ? { back } : {};
           builder.link({ a: names[a] ?? '', b: names[b] ?? '', ...forth, ...reverse });
         }
-        return builder.build({ name: 'random' });
+        return builder.build({
+          name: odd ? 'a "random" <name> & k=4' : 'random',
+          ...(full ? { made_by: 'fat-tree k=4' } : {}),
+        });
       }),
   );
 }

@@ -94,8 +94,14 @@ export function readContainerlab(text: string): Topology {
     );
     builder.link({ ...fields, a_port: fields.a_port ?? aPort, b_port: fields.b_port ?? bPort }, line);
   }
+  const defaults = get(topology, 'defaults', 'topology');
+  const about =
+    defaults === undefined ? new Map<string, string>() : texts(get(defaults, 'labels', 'defaults'), 'labels');
   const name = get(root, 'name', 'the document');
-  return builder.build({ name: isScalar(name) ? String(name.value) : undefined });
+  return builder.build({
+    name: about.get('name') ?? (isScalar(name) ? String(name.value) : undefined),
+    made_by: about.get('made_by'),
+  });
 }
 
 export function writeContainerlab(topology: Topology): string {
@@ -104,7 +110,16 @@ export function writeContainerlab(topology: Topology): string {
     '-_.',
   );
   const quote = (text: string | number): string => JSON.stringify(String(text));
-  const lines = [`name: ${quote(topology.name ?? 'topology')}`, 'topology:', '  nodes:'];
+  // A lab's name becomes part of container names; the topology's own is kept among the labels.
+  const labName =
+    (topology.name ?? 'topology').replace(/[^A-Za-z0-9-]+/g, '-').replace(/^-+|-+$/g, '') || 'topology';
+  const lines = [`name: ${quote(labName)}`, 'topology:'];
+  const about = (['name', 'made_by'] as const).filter((key) => topology[key] !== undefined);
+  if (about.length > 0) {
+    lines.push('  defaults:', '    labels:');
+    for (const key of about) lines.push(`      ${MARK}${key}: ${quote(topology[key] ?? '')}`);
+  }
+  lines.push('  nodes:');
   for (const node of topology.nodes) {
     const name = names.get(node.id) ?? '';
     lines.push(`    ${quote(name)}:`, '      kind: linux', '      image: alpine:latest', '      labels:');
