@@ -141,7 +141,8 @@ static void accept_frame(struct direction *d, const uint8_t *data, uint32_t len)
 		d->lost++;
 		return;
 	}
-	if (early && d->head) {
+	/* Whether others wait or not: what happens to a frame must not depend on when it comes. */
+	if (early) {
 		d->reordered++;
 		queue(d, data, len, at, true);
 		return;

@@ -270,6 +270,46 @@ describe('a WAN from a matrix', () => {
   });
 });
 
+test('loss, duplication and reordering repeat with the seed', async () => {
+  const topology: Topology = {
+    nodes: [
+      { id: 'A', kind: 'host' },
+      { id: 'B', kind: 'host' },
+    ],
+    links: [
+      {
+        id: 'x',
+        a: 'A',
+        b: 'B',
+        delay_ns: 2e6,
+        jitter_ns: 1e6,
+        loss_ratio: 0.1,
+        duplicate_ratio: 0.2,
+        reorder_ratio: 0.05,
+      },
+    ],
+  };
+  const address = formatAddress(new Router(new Graph(topology)).address(1));
+  const count = 1000;
+  const arrivals: number[] = [];
+  for (const [label, seed] of [
+    ['d', 3],
+    ['e', 3],
+    ['f', 4],
+  ] as const) {
+    const name = await emulate(label, topology, { seed });
+    const sink = await serve(spaceOf(name, 'B'), 'sink');
+    await send(spaceOf(name, 'A'), ['blast', address, PORT, count, 100, 5]);
+    arrivals.push((await sink.finish()).packets);
+    down(name);
+  }
+  expect(arrivals[1]).toBe(arrivals[0] as number);
+  expect(arrivals[2]).not.toBe(arrivals[0] as number);
+  // Duplicates are made of what was not lost, except of frames that were sent early.
+  const expected = count * 0.9 * (1 + 0.2 * 0.95);
+  for (const packets of arrivals) expect(Math.abs(packets / expected - 1)).toBeLessThan(0.06);
+});
+
 describe('up and down', () => {
   const spaces = (): string[] =>
     spawnSync('ip', ['netns', 'list'], { encoding: 'utf8' })
