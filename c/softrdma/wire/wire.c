@@ -5,6 +5,8 @@
 #include "wire.h"
 
 #define QUIET_NS 200000 /* far above a round trip in a rack */
+#define LAST_WORDS 3
+#define LAST_WORDS_NS 100000000u
 #define ACK_SOON 16 /* packets after which an acknowledgement does not wait for company any more */
 
 const struct sr_wire_hooks *sr_wire_hooks;
@@ -80,15 +82,31 @@ void sr_wire_qp_rts(struct sr_qp *qp)
 	qp->wire->rts = true;
 }
 
+/* What was received is received: an application that leaves at once must not cost its peer its last completion. Nobody will
+ * answer when this acknowledgement is lost, so after recent traffic it is said more than once. */
+static void last_words(struct sr_wire_qp *w)
+{
+	struct sr_responder *s = &w->rsp;
+	sr_wire.now_ns = sr_wire_clock_ns();
+	bool recent = s->echo_ns && sr_wire.now_ns - s->echo_ns < LAST_WORDS_NS;
+	if (w->dead || s->nak_fatal || w->qp->type != IBV_QPT_RC)
+		return;
+	for (int i = 0; i < LAST_WORDS && (recent || s->ack_due); i++) {
+		s->ack_due = true;
+		sr_rsp_ack(w);
+		if (s->ack_due)
+			break; /* it waits behind READ data that will not be sent any more */
+	}
+	s->ack_due = false;
+}
+
 /* The struct itself lives on until the end of the round: whoever is working on the queue pair sees `dead`. */
 void sr_wire_qp_reset(struct sr_qp *qp)
 {
 	struct sr_wire_qp *w = qp->wire;
 	if (!w)
 		return;
-	/* What was received is received: an application that leaves at once must not cost its peer a timeout. */
-	if (!w->dead && w->rsp.ack_due && !w->rsp.nak_fatal)
-		sr_rsp_ack(w);
+	last_words(w);
 	sr_tx_flush(); /* it may refer to memory that the application gets back now */
 	qp->wire = NULL;
 	w->dead = true;
