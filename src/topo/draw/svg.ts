@@ -114,6 +114,7 @@ function linkElements(
   topology: Topology,
   layout: Layout,
   options: DrawOptions,
+  taken: Rect[],
 ): { lines: string[]; labels: string[] } {
   const number = new Map(topology.nodes.map(({ id }, at) => [id, at]));
   const ids = safeNames(
@@ -144,13 +145,37 @@ function linkElements(
       `<path id="link-${ids.get(link.id)}" class="link${plane}${unknown}" data-id="${escapeXml(link.id)}" d="${d}" style="stroke-width:${n(width)}${heat}"><title>${escapeXml(text)}</title></path>`,
     );
     const shown = value ? value.label : labelOf(link);
-    if (showLabels && shown !== '') {
+    const rect = textRect(label, shown, 10);
+    // A label that would cover a name is left to the tooltip, unless labels were asked for.
+    if (showLabels && shown !== '' && (options.labels === true || !overlaps(rect, taken))) {
+      taken.push(rect);
       labels.push(
         `<text class="link-label" x="${n(label.x)}" y="${n(label.y + 3)}" font-size="10" text-anchor="middle">${escapeXml(shown)}</text>`,
       );
     }
   }
   return { lines, labels };
+}
+
+/** Where a text in the middle of a place lies. */
+function textRect(middle: { x: number; y: number }, text: string, font: number): Rect {
+  const half = text.length * font * 0.29;
+  return {
+    left: middle.x - half,
+    right: middle.x + half,
+    top: middle.y - font * 0.6,
+    bottom: middle.y + font * 0.6,
+  };
+}
+
+function overlaps(rect: Rect, others: readonly Rect[]): boolean {
+  return others.some(
+    (other) =>
+      rect.left < other.right &&
+      other.left < rect.right &&
+      rect.top < other.bottom &&
+      other.top < rect.bottom,
+  );
 }
 
 interface Rect {
@@ -177,17 +202,7 @@ function outsideLabel(
   ];
   for (const { x, y, anchor, left } of tries) {
     const rect = { left: x + left, right: x + left + wide, top: y - font, bottom: y + 2 };
-    if (
-      rect.left < 2 ||
-      taken.some(
-        (other) =>
-          rect.left < other.right &&
-          other.left < rect.right &&
-          rect.top < other.bottom &&
-          other.top < rect.bottom,
-      )
-    )
-      continue;
+    if (rect.left < 2 || overlaps(rect, taken)) continue;
     taken.push(rect);
     return { x, y, anchor };
   }
@@ -202,19 +217,15 @@ function fitted(text: string, width: number, font: number): { text: string; font
   return { text: text.length <= room ? text : `${text.slice(0, Math.max(1, room - 1))}…`, font: smaller };
 }
 
-function nodeElements(topology: Topology, layout: Layout): string[] {
+/** `taken` gets the places of nodes and of the names beside them. */
+function nodeElements(topology: Topology, layout: Layout, taken: Rect[]): string[] {
   const ids = safeNames(
     topology.nodes.map(({ id }) => id),
     '-_.',
   );
-  const taken: Rect[] = layout.outside
-    ? layout.places.map(({ x, y, width, height }) => ({
-        left: x - width / 2,
-        right: x + width / 2,
-        top: y - height / 2,
-        bottom: y + height / 2,
-      }))
-    : [];
+  for (const { x, y, width, height } of layout.outside ? layout.places : []) {
+    taken.push({ left: x - width / 2, right: x + width / 2, top: y - height / 2, bottom: y + height / 2 });
+  }
   return topology.nodes.map((node, at) => {
     const place = layout.places[at] as Place;
     const classes = [
@@ -248,7 +259,9 @@ export function drawSvg(topology: Topology, options: DrawOptions = {}): string {
   const width = Math.max(layout.width, 320);
   const height = layout.height + (legend ? 52 : 0);
   const title = options.title ?? topology.name ?? 'topology';
-  const { lines, labels } = linkElements(topology, layout, options);
+  const taken: Rect[] = [];
+  const nodes = nodeElements(topology, layout, taken);
+  const { lines, labels } = linkElements(topology, layout, options, taken);
   const counts = `${topology.nodes.length} nodes, ${topology.links.length} links`;
   const boxes = layout.boxes.flatMap(({ x, y, width: w, height: h, title: text, font }) => [
     `<rect class="box" x="${n(x)}" y="${n(y)}" width="${n(w)}" height="${n(h)}" rx="6"/>`,
@@ -269,7 +282,7 @@ export function drawSvg(topology: Topology, options: DrawOptions = {}): string {
     ...lines,
     '</g>',
     `<g class="nodes${layout.outside ? ' outside' : ''}">`,
-    ...nodeElements(topology, layout),
+    ...nodes,
     '</g>',
     '<g class="link-labels">',
     ...labels,
