@@ -363,7 +363,7 @@ struct sr_engine {
 	struct sr_list shm_timers;
 	struct sr_list mcast_qps;  /* queue pairs attached to a group */
 	uint32_t wire_users;       /* queue pairs (RC, UC on the wire; every UD) that need sr_wire_progress() */
-	uint32_t wire_connected;   /* of these, connected ones: the socket is looked at on every poll */
+	_Atomic uint32_t wire_connected; /* of these, connected ones: the socket is looked at on every poll */
 	_Atomic uint64_t polls;    /* counts inline progress, so that the helper sees somebody polls */
 	uint32_t polls_asleep;     /* inline polls since the helper fell asleep */
 	_Atomic bool helper_asleep;
