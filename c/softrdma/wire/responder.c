@@ -169,11 +169,27 @@ static bool execute_write(struct sr_wire_qp *w, const struct sr_pkt *p)
 	return true;
 }
 
+/*
+ * More requests wait for their answers than the requester may have outstanding. Between our own devices a READ is asked for in
+ * parts, and parts are asked for again while their answers are on the way: there the queue of answers is the limit, and a request
+ * beyond it counts as lost (true with *lost set) instead of ending the connection.
+ */
+static bool too_many(const struct sr_wire_qp *w, bool *lost)
+{
+	const struct sr_responder *s = &w->rsp;
+	uint32_t waiting = s->reply_head - s->reply_tail;
+	*lost = w->ours && s->res_max && waiting > s->reply_mask;
+	return s->res_max == 0 || *lost || (!w->ours && waiting >= s->res_max);
+}
+
 static uint32_t execute_read(struct sr_wire_qp *w, const struct sr_pkt *p)
 {
 	struct sr_responder *s = &w->rsp;
 	uint32_t npsn = p->dma_len ? (p->dma_len + w->mtu - 1) >> w->mtu_shift : 1;
-	if (s->res_max == 0 || s->reply_head - s->reply_tail >= s->res_max || p->dma_len > 1u << 31 ||
+	bool lost, many = too_many(w, &lost);
+	if (lost)
+		return 0;
+	if (many || p->dma_len > 1u << 31 ||
 	    (p->dma_len && !(w->qp->access & IBV_ACCESS_REMOTE_READ))) {
 		bad_request(w);
 		return 0;
@@ -199,8 +215,10 @@ static struct sr_res *remember(struct sr_responder *s, uint8_t kind, uint64_t or
 static bool execute_atomic(struct sr_wire_qp *w, const struct sr_pkt *p)
 {
 	struct sr_responder *s = &w->rsp;
-	if (s->res_max == 0 || s->reply_head - s->reply_tail >= s->res_max || (p->va & 7) ||
-	    !(w->qp->access & IBV_ACCESS_REMOTE_ATOMIC)) {
+	bool lost, many = too_many(w, &lost);
+	if (lost)
+		return false;
+	if (many || (p->va & 7) || !(w->qp->access & IBV_ACCESS_REMOTE_ATOMIC)) {
 		bad_request(w);
 		return false;
 	}
