@@ -8,11 +8,19 @@
 #define sr_registry_alive vouched_alive
 #define sr_registry_generation vouched_generation
 #define sr_registry_shm_ok vouched_shm_ok
+#define usleep no_wait
 #include "softrdma/shm/link.c" /* its handlers are private */
 
 #define GENERATION 0x1122334455667789ull
 
-bool vouched_alive(unsigned slot) { return slot > 0 && slot < 20; }
+int no_wait(unsigned us)
+{
+	(void)us;
+	return 0;
+}
+
+static bool anybody_alive;
+bool vouched_alive(unsigned slot) { return anybody_alive && slot > 0 && slot < 20; }
 uint64_t vouched_generation(unsigned slot) { return GENERATION + slot; }
 bool vouched_shm_ok(unsigned slot) { return slot < 20; }
 
@@ -105,6 +113,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		setup();
 	ready = true;
 	int before = next_fd();
+	anybody_alive = true;
 	for (int i = 0; i < SOCKETS; i++) {
 		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fd[i]))
 			abort();
@@ -124,11 +133,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (listed(c[k]) && !(data[7] & 0x40))
 			conn_ready(c[k]);
 	}
+	anybody_alive = false;
 	for (int i = 0; i < SOCKETS; i++) {
 		if (fd[i][0] >= 0)
 			close(fd[i][0]);
 		while (listed(c[i]))
 			conn_ready(c[i]);
+	}
+	/* Whose socket ended while the process lived is still linked. */
+	sr_list_for(n, tmp, &sr.links) {
+		struct sr_link *l = sr_list_entry(n, struct sr_link, node);
+		lost(l->slot, l->generation);
 	}
 	if (!sr_list_empty(&sr.links) || next_fd() != before)
 		abort();

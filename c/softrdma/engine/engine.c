@@ -99,7 +99,8 @@ static void fork_child(void)
 		sr_list_init(&sr.mcast_qps);
 		for (int i = 0; i < SR_SLOTS; i++)
 			sr.link_by_slot[i] = NULL;
-		sr.wire_users = sr.wire_connected = 0;
+		sr.wire_users = 0;
+		sr.wire_connected = 0;
 		sr.helper_asleep = false;
 	}
 	if (copied[0] >= 0) {
