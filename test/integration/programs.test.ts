@@ -79,8 +79,9 @@ async function perftest(road: Road, { program, args, limit_ms = LIMIT_MS }: Case
     expect(iterations).toBeGreaterThan(0);
     expect(values).toHaveLength(latency ? COLUMNS.lat : COLUMNS.bw);
     const [first = 0, second = 0, third = 0] = values;
-    // The average of a run, or its typical round trip, is a positive number; the smallest is not above the largest.
-    expect(latency ? third : second).toBeGreaterThan(0);
+    // Two digits are printed: a few tiny messages on a busy machine are 0.00 MB/s. The largest size may not be.
+    expect(third).toBeGreaterThan(0);
+    if (bytes >= 65536) expect(second).toBeGreaterThan(0);
     if (latency) expect(second).toBeGreaterThanOrEqual(first);
   }
   // Sizes 2, 4, 8 ... 8 MiB.
