@@ -471,7 +471,7 @@ void sr_wire_kick(struct sr_qp *qp);           /* WQEs [sq.next, sq.head) may be
 void sr_wire_ud_send(struct sr_qp *qp, struct sr_swqe *w); /* UD: one datagram; the caller completes the WQE */
 int sr_wire_progress(void);                    /* receive, answer, run timers, flush acks; returns how much it did (0 = idle) */
 void sr_wire_active(void);                     /* something was done, on whichever road */
-bool sr_wire_quiet(void);                      /* nothing for long: a poller may sleep until the next packet. Not locked */
+uint64_t sr_wire_quiet_ns(void);               /* for how long nothing was done. Not locked */
 void sr_wire_flush_acks(void);                 /* send acknowledgements that were deferred inside a poll (sr.in_poll) */
 uint64_t sr_wire_next_deadline_ns(void);       /* earliest timer, UINT64_MAX when none */
 int sr_wire_mcast_join(const union ibv_gid *gid, uint32_t ifindex);

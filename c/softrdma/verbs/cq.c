@@ -150,6 +150,7 @@ bool sr_cq_progress(struct sr_cq *cq)
 #define YIELD_AFTER 4096u
 #define YIELD_EVERY 64u
 #define WIRE_WAIT_NS 50000
+#define WIRE_SLEEP_AFTER_NS 50000 /* some round trips; whoever it waits for may be waiting for this core */
 
 /* Another host's answer that has not come for so long will not come within the microsecond that sleeping costs. A poller that
  * sleeps keeps its claim on the CPU for the moment when the packet arrives. */
@@ -165,7 +166,7 @@ static void be_patient(struct sr_cq *cq)
 	atomic_store_explicit(&cq->empty_polls, n, memory_order_relaxed);
 	if (sr.wire_connected) {
 		/* Not by this CQ's luck: another one of the program's may be the busy one. */
-		if (sr_wire_quiet())
+		if (sr_wire_quiet_ns() > WIRE_SLEEP_AFTER_NS)
 			wait_for_packets();
 	} else if (n > YIELD_AFTER && n % YIELD_EVERY == 0) {
 		sched_yield();

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include "wire.h"
 
-#define QUIET_NS 200000 /* far above a round trip in a rack */
 #define LAST_WORDS 3
 #define LAST_WORDS_NS 100000000u
 #define ACK_SOON 16 /* packets after which an acknowledgement does not wait for company any more */
@@ -199,10 +198,11 @@ int sr_wire_progress(void)
 
 void sr_wire_active(void) { __atomic_store_n(&sr_wire.active_ns, sr_wire.now_ns, __ATOMIC_RELAXED); }
 
-bool sr_wire_quiet(void)
+uint64_t sr_wire_quiet_ns(void)
 {
+	uint64_t active_ns = __atomic_load_n(&sr_wire.active_ns, __ATOMIC_RELAXED);
 	uint64_t now_ns = __atomic_load_n(&sr_wire.now_ns, __ATOMIC_RELAXED);
-	return now_ns - __atomic_load_n(&sr_wire.active_ns, __ATOMIC_RELAXED) > QUIET_NS;
+	return now_ns > active_ns ? now_ns - active_ns : 0;
 }
 
 void sr_wire_flush_acks(void)
