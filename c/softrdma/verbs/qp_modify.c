@@ -231,7 +231,8 @@ int ibv_modify_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *a, int imask)
 		link = sr_shm_link(sr_qpn_slot(a->dest_qp_num)); /* may sleep */
 
 	sr_lock();
-	if (ibqp->state != from) { /* an error overtook us */
+	/* An error may have overtaken us; it does not stand in the way of leaving. */
+	if (ibqp->state != from && to != IBV_QPS_RESET && to != IBV_QPS_ERR) {
 		sr_unlock();
 		return EINVAL;
 	}
