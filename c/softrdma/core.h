@@ -352,6 +352,7 @@ struct sr_mcast {
 
 struct sr_engine {
 	_Atomic uint32_t lock;     /* engine/lock.h */
+	_Atomic bool lock_wanted;  /* somebody found it taken */
 	pthread_mutex_t control;
 	bool started;
 	unsigned slot;             /* this process's slot; QPNs are slot << 16 | random */

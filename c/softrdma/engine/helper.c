@@ -108,7 +108,7 @@ static void work(void)
 		int done = sr_progress_locked(false);
 		sr_wire_flush_acks();
 		sr_shm_flush_acks();
-		sr_unlock();
+		sr_unlock_give_way();
 		if (atomic_load_explicit(&sr.polls, memory_order_relaxed) != polls &&
 		    !atomic_load_explicit(&sr.helper_asleep, memory_order_relaxed))
 			return; /* the application is back */

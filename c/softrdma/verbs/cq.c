@@ -140,7 +140,8 @@ bool sr_cq_progress(struct sr_cq *cq)
 		sr_progress_locked(true);
 		sr_unlock();
 	} else {
-		sr_cpu_relax(); /* whoever holds it makes the progress */
+		sr_lock_want(); /* whoever holds it makes the progress */
+		sr_cpu_relax();
 	}
 	return atomic_load_explicit(&cq->head, memory_order_relaxed) != atomic_load_explicit(&cq->tail, memory_order_relaxed);
 }
@@ -182,7 +183,8 @@ int sr_poll_cq(struct ibv_cq *ibcq, int num, struct ibv_wc *wc)
 	if (cq->overrun)
 		return -EINVAL;
 	if (!sr_trylock()) {
-		sr_cpu_relax(); /* whoever holds it makes the progress */
+		sr_lock_want(); /* whoever holds it makes the progress */
+		sr_cpu_relax();
 		be_patient(cq);
 		return 0;
 	}
