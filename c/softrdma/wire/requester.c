@@ -224,7 +224,7 @@ static bool send_again(struct sr_wire_qp *w, uint32_t psn)
 			n++;
 	}
 	uint32_t k = (psn - e->psn_first) & SR_PSN_MASK;
-	bool last = k + 1 == sr_req_packets(w, e) || r->lost_count == 1;
+	bool last = k + 1 == sr_req_packets(w, e) || r->lost_count == 1 || (r->refused && psn == r->refused_psn);
 	if (!emit(w, e, index, k, n, read || want_ackreq(w, last)))
 		return false;
 	for (uint32_t i = 0; i < n; i++) {
@@ -240,10 +240,18 @@ static bool send_again(struct sr_wire_qp *w, uint32_t psn)
 	return true;
 }
 
-static bool may_send_again(const struct sr_wire_qp *w)
+static bool may_send_again(const struct sr_wire_qp *w, uint32_t psn)
 {
 	const struct sr_requester *r = &w->req;
+	if (r->refused && sr_psn_diff(psn, r->refused_psn) > 0)
+		return false; /* it would be in vain as long as the one before it is refused */
 	return !w->ours || r->forced || sr_req_inflight(r) < sr_cc_window(&r->cc);
+}
+
+static bool send_next_lost(struct sr_wire_qp *w)
+{
+	uint32_t psn = sr_req_next_lost(w);
+	return may_send_again(w, psn) && send_again(w, psn);
 }
 
 void sr_req_transmit(struct sr_wire_qp *w)
@@ -262,11 +270,11 @@ void sr_req_transmit(struct sr_wire_qp *w)
 		}
 	}
 	uint32_t budget = SR_TX_BUDGET;
-	while (budget && r->lost_count && may_send_again(w) && send_again(w, sr_req_next_lost(w))) {
+	while (budget && r->lost_count && send_next_lost(w)) {
 		budget--;
 		r->forced -= r->forced ? 1 : 0;
 	}
-	while (budget && (r->lost_count == 0 || w->ours) && send_next(w))
+	while (budget && !r->refused && (r->lost_count == 0 || w->ours) && send_next(w))
 		budget--;
 	if (w->dead)
 		return;

@@ -8,13 +8,16 @@ void sr_req_advance(struct sr_wire_qp *w)
 {
 	struct sr_requester *r = &w->req;
 	struct sr_sq *sq = &w->qp->sq;
-	while (r->una != r->psn && r->done_count && sr_bit(r->inflight->done, r->una % SR_WINDOW)) {
+	/* That a packet arrived ahead of a gap does not mean that it was executed: it may yet be refused, or forgotten. */
+	while (r->una != r->expected && r->done_count && sr_bit(r->inflight->done, r->una % SR_WINDOW)) {
 		sr_bit_clear(r->inflight->done, r->una % SR_WINDOW);
 		r->done_count--;
 		r->una = sr_psn_add(r->una, 1);
 	}
 	if (sr_psn_diff(r->una, r->highest) > 0)
 		r->highest = r->una;
+	if (r->refused && sr_psn_diff(r->expected, r->refused_psn) > 0)
+		r->refused = false;
 	while (r->read_tail != r->read_head) {
 		struct sr_read_out *read = &r->reads[r->read_tail % SR_READS_MAX];
 		if (sr_psn_diff(r->una, read->psn) < (int32_t)read->npsn)
@@ -52,14 +55,22 @@ void sr_req_advance(struct sr_wire_qp *w)
 		sr_wire_mark(&sr_wire.tx_work, &w->tx_node);
 }
 
+/* Everything up to psn was executed. */
+static void executed(struct sr_requester *r, uint32_t psn)
+{
+	if (sr_psn_diff(psn + 1, r->highest) > 0)
+		r->highest = sr_psn_add(psn, 1);
+	if (sr_psn_diff(psn + 1, r->expected) > 0)
+		r->expected = sr_psn_add(psn, 1);
+}
+
 void sr_req_ack_upto(struct sr_wire_qp *w, uint32_t psn)
 {
 	struct sr_requester *r = &w->req;
 	int32_t n = sr_psn_diff(psn, r->una) + 1;
 	if (n <= 0 || n > sr_psn_diff(r->psn, r->una))
 		return;
-	if (sr_psn_diff(psn + 1, r->highest) > 0)
-		r->highest = sr_psn_add(psn, 1);
+	executed(r, psn);
 	if (r->read_head == r->read_tail && r->done_count == 0 && r->lost_count == 0) {
 		r->una = sr_psn_add(psn, 1); /* the usual case: nothing is remembered about single packets */
 		return;
@@ -130,10 +141,7 @@ static void on_read_data(struct sr_wire_qp *w, const struct sr_pkt *p)
 		sr_req_advance(w);
 		return;
 	}
-	if (sr_psn_diff(p->psn, r->highest) >= 0)
-		r->highest = sr_psn_add(p->psn, 1);
-	if (sr_psn_diff(p->psn, r->expected) >= 0)
-		r->expected = sr_psn_add(p->psn, 1);
+	executed(r, p->psn);
 	sr_req_mark_done(w, p->psn);
 	note_arrival(w, p->psn, 1, before);
 	if (p->psn != r->una)
@@ -155,8 +163,7 @@ static void on_atomic_result(struct sr_wire_qp *w, const struct sr_pkt *p)
 	if (err < 0) {
 		sr_req_fail(w, index, (enum ibv_wc_status)-err);
 	} else {
-		if (sr_psn_diff(p->psn, w->req.highest) >= 0)
-			w->req.highest = sr_psn_add(p->psn, 1);
+		executed(&w->req, p->psn);
 		sr_req_mark_done(w, p->psn);
 		sr_req_detect_loss(w);
 	}
@@ -168,14 +175,16 @@ static void on_rnr(struct sr_wire_qp *w, const struct sr_pkt *p)
 	struct sr_requester *r = &w->req;
 	uint32_t index;
 	SR_COUNT(rnr_nak_retry_err);
-	if (r->waiting_rnr || !sr_req_find(w, p->psn, &index))
-		return;
+	if (r->waiting_rnr || sr_psn_diff(r->expected, p->psn) > 0 || !sr_req_find(w, p->psn, &index))
+		return; /* the second rule: an old one, overtaken by the acknowledgement */
 	if (w->qp->attr.rnr_retry != 7 && r->rnr_left-- == 0) { /* 7 is "for ever" */
 		sr_req_fail(w, index, IBV_WC_RNR_RETRY_EXC_ERR);
 		return;
 	}
+	sr_req_doubt(w, p->psn); /* it may have been reported as arrived, but is not kept */
 	sr_req_lost_from(w, p->psn);
-	r->waiting_rnr = true;
+	r->waiting_rnr = r->refused = true;
+	r->refused_psn = p->psn;
 	r->probe_ns = 0;
 	r->deadline_ns = sr_wire.now_ns + sr_rnr_timer_ns(p->syndrome & 0x1f);
 }

@@ -26,6 +26,16 @@ void sr_req_mark_done(struct sr_wire_qp *w, uint32_t psn)
 	}
 }
 
+/* The responder said that this packet had arrived; it is not sure any more that it still has it. Of a READ the data is here. */
+void sr_req_doubt(struct sr_wire_qp *w, uint32_t psn)
+{
+	struct sr_requester *r = &w->req;
+	if (sr_psn_diff(psn, r->expected) < 0 || !sr_bit(r->inflight->done, psn % SR_WINDOW))
+		return;
+	sr_bit_clear(r->inflight->done, psn % SR_WINDOW);
+	r->done_count--;
+}
+
 void sr_req_mark_lost(struct sr_wire_qp *w, uint32_t psn)
 {
 	struct sr_requester *r = &w->req;
@@ -135,7 +145,10 @@ void sr_req_timeout(struct sr_wire_qp *w)
 		}
 		r->retries_left--;
 		if (w->ours) {
-			/* More often than not the peer had no CPU. Its answer to these two tells what is missing. */
+			/* More often than not the peer had no CPU. Its answer to these two tells what is missing; what it said
+			 * earlier may be out of date. */
+			for (uint32_t q = r->expected; q != r->psn && r->done_count; q = sr_psn_add(q, 1))
+				sr_req_doubt(w, q);
 			sr_req_mark_lost(w, r->una);
 			send_last_too(w);
 			sr_cc_timeout(&r->cc, sr_wire_now_us());
@@ -154,8 +167,10 @@ void sr_req_probe(struct sr_wire_qp *w)
 	if (r->una == r->psn || r->probes >= PROBES_MAX)
 		return;
 	r->probes++;
-	/* Gaps that are known, sent so long ago that the retransmission must have been lost too. */
-	for (uint32_t q = r->una; sr_psn_diff(q, r->highest) < 0; q = sr_psn_add(q, 1))
+	/* The oldest, which the responder may have reported and forgotten, and gaps that are known: sent so long ago that the
+	 * retransmission must have been lost too. */
+	sr_req_doubt(w, r->una);
+	for (uint32_t q = r->una; q == r->una || sr_psn_diff(q, r->highest) < 0; q = sr_psn_add(q, 1))
 		if ((int32_t)(now_us - r->inflight->sent_us[q % SR_WINDOW] - quiet_us) > 0)
 			sr_req_mark_lost(w, q);
 	/* Nothing known: one packet, whose answer tells. Of a READ the first that is missing, not all of its data. */

@@ -110,8 +110,6 @@ void sr_sack_receive(struct sr_wire_qp *w, const struct sr_pkt *p)
 	}
 	SR_COUNT(sacks_received);
 	uint32_t rtt_us = round_trip_us(w, &sack);
-	if (sr_psn_diff(p->psn, r->expected) > 0)
-		r->expected = p->psn;
 	sr_req_ack_upto(w, (p->psn - 1) & SR_PSN_MASK);
 	for (int i = 0; i < sack.words; i++)
 		for (uint64_t word = sack.bits[i]; word; word &= word - 1)

@@ -50,7 +50,7 @@ struct sr_path {
 
 /* What is known of every PSN in [una, una + SR_WINDOW), indexed by PSN modulo SR_WINDOW. */
 struct sr_inflight {
-	uint64_t done[SR_BITMAP_WORDS];	 /* acknowledged, or its response arrived */
+	uint64_t done[SR_BITMAP_WORDS];	 /* arrived at the responder, executed or not; of a READ: its data arrived here */
 	uint64_t lost[SR_BITMAP_WORDS];	 /* to be sent again */
 	uint64_t again[SR_BITMAP_WORDS]; /* was sent more than once */
 	uint32_t sent_us[SR_WINDOW];	 /* when it was sent last */
@@ -72,14 +72,16 @@ struct sr_requester {
 	uint32_t done_count;  /* bits set in inflight->done */
 	uint32_t since_ackreq;
 	uint32_t highest;     /* one past the highest PSN known to have arrived (or been answered) */
-	uint32_t expected;    /* the responder waits for this PSN, by its latest SACK */
+	uint32_t expected;    /* the responder waits for this PSN: all before it was executed, which alone completes WQEs */
 	uint32_t newest_us;   /* send time of the most recently sent packet known to have arrived (RACK) */
 	uint32_t found;	      /* send queue index that sr_req_find() returned last: lookups come in order */
 	struct sr_inflight *inflight;
 	struct sr_read_out reads[SR_READS_MAX];
 	uint32_t read_head, read_tail;
 	uint8_t retries_left, rnr_left;
-	bool waiting_rnr;
+	bool waiting_rnr;     /* an RNR NAK came: silence until deadline_ns */
+	bool refused;	      /* ... and then packets up to refused_psn only, until that one is executed */
+	uint32_t refused_psn;
 	uint8_t probes;	      /* sent since the last progress */
 	uint8_t forced;	      /* retransmissions that may go out although the window is full of what may be lost too */
 	uint8_t fail_status;  /* enum ibv_wc_status of WQE fail_index, reported when the ones before it are complete */
@@ -269,6 +271,7 @@ static inline uint32_t sr_req_inflight(const struct sr_requester *r)
 void sr_req_mark_done(struct sr_wire_qp *w, uint32_t psn);
 void sr_req_mark_lost(struct sr_wire_qp *w, uint32_t psn);
 void sr_req_lost_from(struct sr_wire_qp *w, uint32_t psn);
+void sr_req_doubt(struct sr_wire_qp *w, uint32_t psn);
 void sr_req_detect_loss(struct sr_wire_qp *w);
 uint32_t sr_req_next_lost(const struct sr_wire_qp *w);
 const struct sr_read_out *sr_req_read_of(const struct sr_wire_qp *w, uint32_t psn);
