@@ -53,9 +53,10 @@ _rdmakit() {
       ;;
     'topo discover')
       case "$prev" in
+        --ssh) COMPREPLY=(); return ;;
         --merge) COMPREPLY=($(compgen -f -- "$cur")); return ;;
       esac
-      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--merge --json --ndjson --help -h' -- "$cur"))
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--ssh --merge --json --ndjson --help -h' -- "$cur"))
       else COMPREPLY=($(compgen -A hostname -- "$cur")); fi
       ;;
     'topo diff')
@@ -180,13 +181,14 @@ _rdmakit() {
     'topo probe')
       case "$prev" in
         -n|--name) COMPREPLY=(); return ;;
+        --ssh) COMPREPLY=(); return ;;
         --time) COMPREPLY=(); return ;;
         --loss-packets) COMPREPLY=(); return ;;
         --limit) COMPREPLY=(); return ;;
         --parallel) COMPREPLY=(); return ;;
       esac
-      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--name -n --time --loss-packets --limit --parallel --direct --json --ndjson --help -h' -- "$cur"))
-      else COMPREPLY=(); fi
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--name -n --ssh --time --loss-packets --limit --parallel --direct --json --ndjson --help -h' -- "$cur"))
+      else COMPREPLY=($(compgen -A hostname -- "$cur")); fi
       ;;
     'pingpong')
       case "$prev" in

@@ -27,6 +27,7 @@ complete -c rdmakit -n '__rdmakit_at topo host' -l json -d 'print one JSON docum
 complete -c rdmakit -n '__rdmakit_at topo host' -l ndjson -d 'print a JSON document a line, as things happen'
 complete -c rdmakit -n '__rdmakit_at topo host' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a discover -d 'find the network around this host or a list of hosts'
+complete -c rdmakit -n '__rdmakit_at topo discover' -l ssh -d 'program that reaches the hosts, with its options' -r -f
 complete -c rdmakit -n '__rdmakit_at topo discover' -l merge -d 'add the graph of this file' -r -F
 complete -c rdmakit -n '__rdmakit_at topo discover' -l json -d 'print one JSON document'
 complete -c rdmakit -n '__rdmakit_at topo discover' -l ndjson -d 'print a JSON document a line, as things happen'
@@ -130,16 +131,18 @@ complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a list -d
 complete -c rdmakit -n '__rdmakit_at topo list' -l json -d 'print one JSON document'
 complete -c rdmakit -n '__rdmakit_at topo list' -l ndjson -d 'print a JSON document a line, as things happen'
 complete -c rdmakit -n '__rdmakit_at topo list' -l help -s h -d 'show this help'
-complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a probe -d 'measure rate, round-trip time and loss between all nodes of an emulation'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a probe -d 'measure rate, round-trip time and loss between all nodes of a network, as a matrix'
 complete -c rdmakit -n '__rdmakit_at topo probe' -l name -s n -d 'name of the emulation; the only one when absent' -r -f
-complete -c rdmakit -n '__rdmakit_at topo probe' -l time -d 'how long each rate is measured' -r -f
+complete -c rdmakit -n '__rdmakit_at topo probe' -l ssh -d 'program that reaches the hosts, with its options' -r -f
+complete -c rdmakit -n '__rdmakit_at topo probe' -l time -d 'how long each rate is measured, and at most each loss' -r -f
 complete -c rdmakit -n '__rdmakit_at topo probe' -l loss-packets -d 'packets to count for the loss' -r -f
 complete -c rdmakit -n '__rdmakit_at topo probe' -l limit -d 'send no faster than this' -r -f
-complete -c rdmakit -n '__rdmakit_at topo probe' -l parallel -d 'pairs at the same time' -r -f
+complete -c rdmakit -n '__rdmakit_at topo probe' -l parallel -d 'pairs at the same time, at most' -r -f
 complete -c rdmakit -n '__rdmakit_at topo probe' -l direct -d 'only pairs that have a link'
 complete -c rdmakit -n '__rdmakit_at topo probe' -l json -d 'print one JSON document'
 complete -c rdmakit -n '__rdmakit_at topo probe' -l ndjson -d 'print a JSON document a line, as things happen'
 complete -c rdmakit -n '__rdmakit_at topo probe' -l help -s h -d 'show this help'
+complete -c rdmakit -n '__rdmakit_at topo probe' -f -a '(__fish_print_hostnames)'
 complete -c rdmakit -n '__fish_is_nth_token 1' -a pingpong -d 'measure round-trip latency over every transport and operation'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a pingpong -d 'measure round-trip latency over every transport and operation'
 complete -c rdmakit -n '__rdmakit_at pingpong' -l listen -s l -d 'be the answering end: serve clients until Ctrl-C'

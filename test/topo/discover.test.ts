@@ -2,13 +2,14 @@ import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { diff } from '../../src/topo/diff.ts';
 import { ask } from '../../src/topo/discover/ask.ts';
-import { readFacts } from '../../src/topo/discover/facts.ts';
+import { type Facts, readFacts } from '../../src/topo/discover/facts.ts';
 import { mergeFacts, mergeTopologies } from '../../src/topo/discover/merge.ts';
 import { parseTopology } from '../../src/topo/formats/index.ts';
 import { fatTree, leafSpine } from '../../src/topo/generate/tiered.ts';
 import { firstMistake } from '../../src/topo/model/check.ts';
 import type { Link } from '../../src/topo/model/schema.ts';
 import { topologies } from './arbitrary.ts';
+import { factsOf } from './facts.ts';
 
 describe('diff', () => {
   const base = fatTree({ k: 4, rate_bps: 1e11 });
@@ -176,8 +177,8 @@ describe('discover', () => {
     expect(made.nodes.map(({ id }) => id).sort()).toEqual(['10.1.0.0/24', '10.1.0.254', 'n1', 'n2']);
     expect(made.links.map(({ a, a_port, b, capacity_bps }) => [a, a_port, b, capacity_bps])).toEqual([
       ['n1', 'eth0', '10.1.0.0/24', 25e9],
-      ['10.1.0.254', undefined, '10.1.0.0/24', undefined],
       ['n2', 'eth0', '10.1.0.0/24', 25e9],
+      ['10.1.0.254', undefined, '10.1.0.0/24', undefined],
     ] as never);
     expect(made.nodes[0]?.label).toBe('mlx5_0 on eth0');
   });
@@ -198,6 +199,136 @@ describe('discover', () => {
     });
     const made = mergeFacts([readFacts(answer('n1', '10.1.0.1', lldp))]);
     expect(made.links).toMatchObject([{ a: 'n1', a_port: 'eth0', b: 'leaf7', b_port: 'Ethernet12' }]);
+  });
+
+  const nodes = (facts: Facts[]) =>
+    mergeFacts(facts).nodes.map(({ id, kind, label }) =>
+      [id, kind, ...(label === undefined ? [] : [label])].join(' '),
+    );
+  const links = (facts: Facts[]) =>
+    mergeFacts(facts).links.map(({ a, b, label }) =>
+      [a, b, ...(label === undefined ? [] : [label])].join(' | '),
+    );
+
+  test('next hops are routers; routers on both sides of a routed way are joined', () => {
+    const route = (gateway: string): Partial<Facts> => ({
+      routes: [
+        { dst: '10.3.0.0/24', gateway: '10.1.0.9', dev: 'eth7' },
+        { dst: 'default', gateway, dev: 'eth0' },
+      ],
+    });
+    const a = factsOf('a', { eth0: '10.1.0.1/24' }, route('10.1.0.254'));
+    const b = factsOf('b', { eth0: '10.2.0.1/24' }, route('10.2.0.254'));
+    expect(nodes([a, b])).toEqual([
+      'a host',
+      'b host',
+      '10.1.0.9 switch router',
+      '10.1.0.254 switch router',
+      '10.2.0.254 switch router',
+      '10.1.0.0/24 switch subnet',
+      '10.2.0.0/24 switch subnet',
+    ]);
+    expect(links([a, b])).toContain('10.1.0.254 | 10.2.0.254 | routed');
+    expect(firstMistake(mergeFacts([a, b]))).toBeUndefined();
+  });
+
+  test('a host that is the next hop of others is a router; the destination itself is not', () => {
+    const via = (dst: string, gateway: string): Facts['routes'][number] => ({ dst, gateway, dev: 'p1' });
+    const a = factsOf(
+      'a',
+      { p1: '10.0.0.0/31' },
+      { routes: [via('10.9.0.2', '10.0.0.1'), via('10.9.0.3', '10.0.0.1')] },
+    );
+    const b = factsOf('b', { p1: '10.0.0.1/31', p2: '10.0.0.2/31', lo1: '10.9.0.2/32' });
+    const c = factsOf('c', { p1: '10.0.0.3/31' }, { routes: [via('10.9.0.2', '10.0.0.2')] });
+    expect(nodes([a, b, c])).toEqual(['a host', 'b switch router', 'c host']);
+    // Two hosts of a /31 are joined by a cable; it has a port at each end.
+    expect(mergeFacts([a, b, c]).links).toMatchObject([
+      { a: 'a', a_port: 'p1', b: 'b', b_port: 'p1' },
+      { a: 'b', a_port: 'p2', b: 'c', b_port: 'p1' },
+    ]);
+    expect(nodes([a, b]).includes('b switch router')).toBe(true);
+    expect(nodes([c, b])).toEqual(['c host', 'b host', '10.0.0.0/31 switch subnet']);
+  });
+
+  test('a machine seen by ARP and ND is one; IPv6 subnets count where there is no other', () => {
+    const neighbours = [
+      { dst: 'fe80::77', dev: 'eth0', lladdr: '02:aa:00:00:00:77', state: ['STALE'] },
+      { dst: '10.1.0.77', dev: 'eth0', lladdr: '02:aa:00:00:00:77', state: ['REACHABLE'] },
+      { dst: 'fe80::99', dev: 'eth0', lladdr: '02:aa:00:00:00:99', state: ['REACHABLE'] },
+      { dst: 'fe80::b', dev: 'eth0', lladdr: '02:00:00:00:62:00', state: ['REACHABLE'] },
+      { dst: 'ff02::1', dev: 'eth0', lladdr: '33:33:00:00:00:01', state: ['NOARP'] },
+    ];
+    const a = factsOf('a', { eth0: '10.1.0.1/24' }, { neighbours });
+    const b = factsOf('b', { eth0: '10.1.0.2/24' });
+    expect(nodes([a, b])).toEqual([
+      'a host',
+      'b host',
+      '10.1.0.77 host',
+      'fe80::99 host',
+      '10.1.0.0/24 switch subnet',
+    ]);
+    const six = ['c', 'd'].map((name, at) => factsOf(name, { eth0: `2001:db8:0:7::${at + 1}/64` }));
+    expect(links(six)).toEqual(['c | 2001:db8:0:7::/64', 'd | 2001:db8:0:7::/64']);
+  });
+
+  test('an interface without a carrier leads nowhere', () => {
+    const a = factsOf('a', { eth0: '10.1.0.1/24', eth1: '10.2.0.1/24' });
+    for (const each of a.interfaces) if (each.ifname === 'eth1') each.operstate = 'DOWN';
+    expect(links([a])).toEqual(['a | 10.1.0.0/24']);
+  });
+
+  test('any answers give a valid graph', () => {
+    const word = fc.constantFrom(
+      '10.0.0.1',
+      '10.0.0.2',
+      '10.0.0.0/8',
+      'default',
+      'fe80::1',
+      'x',
+      '',
+      '10.0.0.1/99',
+      '999.1.1.1',
+    );
+    const device = fc.constantFrom('eth0', 'eth1', '');
+    const some = <T>(each: fc.Arbitrary<T>) => fc.array(each, { maxLength: 4 });
+    const host = fc
+      .record({
+        interfaces: some(
+          fc.record({
+            ifname: device,
+            address: fc.constantFrom('02:00:00:00:00:01', '02:00:00:00:00:02'),
+            addr_info: some(
+              fc.record({
+                family: fc.constantFrom('inet', 'inet6', ''),
+                local: word,
+                prefixlen: fc.integer({ min: -1, max: 129 }),
+              }),
+            ),
+          }),
+        ),
+        neighbours: some(
+          fc.record({ dst: word, dev: device, lladdr: fc.constantFrom('02:00:00:00:00:01', '') }),
+        ),
+        routes: some(fc.record({ dst: word, dev: device, gateway: word })),
+      })
+      .map(({ interfaces, neighbours, routes }) =>
+        [
+          'hostname\nh',
+          `addresses\n${JSON.stringify(interfaces)}`,
+          `neighbours\n${JSON.stringify(neighbours)}`,
+          `routes\n${JSON.stringify(routes)}`,
+          'end\n',
+        ]
+          .map((part) => `=== rdmakit ${part}\n`)
+          .join(''),
+      );
+    fc.assert(
+      fc.property(fc.array(host, { minLength: 1, maxLength: 3 }), (answers) => {
+        expect(firstMistake(mergeFacts(answers.map(readFacts)))).toBeUndefined();
+      }),
+      { numRuns: 300 },
+    );
   });
 
   test('this host answers', async () => {

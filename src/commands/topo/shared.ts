@@ -2,7 +2,7 @@
 
 import type { Positional } from '../../cli/command.ts';
 import { defineDocument } from '../../cli/documents.ts';
-import { choice } from '../../cli/options.ts';
+import { choice, text } from '../../cli/options.ts';
 import { READABLE } from '../../topo/formats/index.ts';
 import { Topology } from '../../topo/model/schema.ts';
 
@@ -17,4 +17,10 @@ export const FILE: Positional = {
 export const fromOption = choice(READABLE, {
   doc: 'format of FILE, when its beginning does not tell',
   value: 'FORMAT',
+});
+
+export const sshOption = text({
+  doc: 'program that reaches the hosts, with its options',
+  value: 'COMMAND',
+  default: 'ssh',
 });

@@ -4,17 +4,15 @@ import { spawn } from 'node:child_process';
 import { RdmakitError } from '../../errors.ts';
 import { inFile } from '../model/input-error.ts';
 import { type Facts, QUESTIONS, readFacts } from './facts.ts';
+import { type Ssh, sshCommand, sshFailure } from './ssh.ts';
 
 const LIMIT_BYTES = 32 * 2 ** 20;
 
-/** The facts of a host; `host` undefined is this one. ssh must not ask for anything: a password prompt would hang. */
-export function ask(host: string | undefined, signal?: AbortSignal): Promise<Facts> {
-  const [program, args] =
-    host === undefined
-      ? ['sh', ['-s']]
-      : ['ssh', ['-o', 'BatchMode=yes', '-o', 'ConnectTimeout=10', '--', host, 'sh', '-s']];
+/** The facts of a host; `host` undefined is this one. */
+export function ask(host: string | undefined, ssh: Ssh = ['ssh'], signal?: AbortSignal): Promise<Facts> {
+  const [program = '', ...args] = host === undefined ? ['sh', '-s'] : sshCommand(ssh, host, 'sh -s');
   return new Promise((resolve, reject) => {
-    const child = spawn(program as string, args as string[], {
+    const child = spawn(program, args, {
       stdio: ['pipe', 'pipe', 'pipe'],
       ...(signal ? { signal } : {}),
     });
@@ -39,14 +37,7 @@ export function ask(host: string | undefined, signal?: AbortSignal): Promise<Fac
     );
     child.on('close', (code) => {
       if (code !== 0 && host !== undefined) {
-        reject(
-          new RdmakitError({
-            kind: 'peer',
-            what: `cannot ask ${host}`,
-            cause: errors.trim() || `ssh ended with ${code}`,
-            remedy: `see that this works without a password: ssh ${host} true`,
-          }),
-        );
+        reject(sshFailure(ssh, host, errors, code));
         return;
       }
       try {

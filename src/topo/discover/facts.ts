@@ -11,6 +11,7 @@ const MARK = '=== rdmakit ';
 /** Prints a section for each question. lldpctl answers only when lldpd runs and lets this user ask. */
 export const QUESTIONS = [
   `echo '${MARK}hostname'; uname -n`,
+  `echo '${MARK}machine'; uname -m`,
   `echo '${MARK}links'; ip -j link show 2>/dev/null`,
   `echo '${MARK}addresses'; ip -j addr show 2>/dev/null`,
   `echo '${MARK}neighbours'; ip -j neigh show 2>/dev/null`,
@@ -22,7 +23,7 @@ export const QUESTIONS = [
 ].join('\n');
 
 const Interface = v.object({
-  ifname: v.string(),
+  ifname: v.pipe(v.string(), v.regex(/^[^\s\p{C}]{1,64}$/u)),
   link_type: v.optional(v.string()),
   operstate: v.optional(v.string()),
   address: v.optional(v.string()),
@@ -47,6 +48,8 @@ const Route = v.object({
 
 export interface Facts {
   hostname: string;
+  /** `x86_64`, as uname has it; empty when it was not said. */
+  machine: string;
   interfaces: v.InferOutput<typeof Interface>[];
   neighbours: v.InferOutput<typeof Neighbour>[];
   routes: v.InferOutput<typeof Route>[];
@@ -129,6 +132,7 @@ export function readFacts(text: string): Facts {
   );
   return {
     hostname: section('hostname').trim().split('\n')[0] || 'host',
+    machine: section('machine').trim(),
     interfaces: listOf(section('addresses') || section('links'), Interface, 'interfaces'),
     neighbours: listOf(section('neighbours'), Neighbour, 'neighbours'),
     routes: listOf(section('routes'), Route, 'routes'),

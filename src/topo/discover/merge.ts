@@ -1,104 +1,333 @@
 /**
  * One graph from what several hosts know. An interface leads to the switch that LLDP names; without LLDP to a node that
- * stands for its subnet, which the hosts and neighbours of that subnet share.
+ * stands for its subnet, which the hosts, neighbours and next hops of that subnet share; a point-to-point subnet of two hosts
+ * is a cable. Next hops of routes are routers, and what routes say of other subnets joins them.
  */
 
+import { formatGid, parseGid } from '../../verbs/gid.ts';
 import { formatAddress, parseAddress } from '../ecmp/routes.ts';
 import { TopologyBuilder } from '../model/build.ts';
 import type { Link, Node, Topology } from '../model/schema.ts';
 import type { Facts } from './facts.ts';
 
-const IPV4 = /^\d{1,3}(\.\d{1,3}){3}$/;
+const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.|$)){4}(?<=\d)$/;
+/** Subnets with room for two: the cable between them. */
+const POINT_TO_POINT = /\.\d+\/3[01]$|:\S*\/12[67]$/;
+/** States of neighbours that were asked for and did not answer, or that nobody asked. */
+const SILENT = new Set(['FAILED', 'INCOMPLETE', 'NOARP']);
 
-function subnetOf(address: string, prefix: number): string {
-  const mask = prefix === 0 ? 0 : (0xffffffff << (32 - prefix)) >>> 0;
-  return `${formatAddress((parseAddress(address) & mask) >>> 0)}/${prefix}`;
+function masked(address: number, prefix: number): number {
+  return prefix === 0 ? 0 : (address & (0xffffffff << (32 - prefix))) >>> 0;
 }
 
-/** Addresses of a host that others can send to, with their interface. */
-function addressesOf(facts: Facts): { device: string; address: string; prefix: number }[] {
+function subnetOf(address: string, prefix: number): string {
+  return `${formatAddress(masked(parseAddress(address), prefix))}/${prefix}`;
+}
+
+export interface Address {
+  device: string;
+  address: string;
+  prefix: number;
+  /** `10.1.0.0/24` */
+  subnet: string;
+}
+
+/** IPv4 addresses of a host that others can send to. */
+export function addressesOf(facts: Facts): Address[] {
   return facts.interfaces.flatMap(({ ifname, link_type, addr_info = [] }) =>
     link_type === 'loopback'
       ? []
       : addr_info.flatMap(({ family, local, prefixlen = 32 }) =>
-          family === 'inet' && local !== undefined
-            ? [{ device: ifname, address: local, prefix: prefixlen }]
+          family === 'inet' && local !== undefined && IPV4.test(local) && prefixlen >= 0 && prefixlen <= 32
+            ? [{ device: ifname, address: local, prefix: prefixlen, subnet: subnetOf(local, prefixlen) }]
             : [],
         ),
   );
 }
 
-/** Merges hosts. Neighbours that are none of the hosts become hosts named by their address. */
-export function mergeFacts(hosts: readonly Facts[]): Topology {
-  const builder = new TopologyBuilder();
-  const owner = new Map<string, string>();
+/** The IPv6 subnets of interfaces, link-local ones left out. */
+function ipv6Subnets(facts: Facts): { device: string; subnet: string }[] {
+  return facts.interfaces.flatMap(({ ifname, link_type, addr_info = [] }) =>
+    link_type === 'loopback'
+      ? []
+      : addr_info.flatMap(({ family, local = '', prefixlen = 128 }) => {
+          if (family !== 'inet6' || /^fe[89ab]/i.test(local) || prefixlen >= 128 || prefixlen < 0) return [];
+          let bytes: Uint8Array;
+          try {
+            bytes = parseGid(local);
+          } catch {
+            return [];
+          }
+          const kept = bytes.map(
+            (byte, at) => byte & ((0xff00 >> Math.min(8, Math.max(0, prefixlen - 8 * at))) & 0xff),
+          );
+          return [{ device: ifname, subnet: `${formatGid(kept)}/${prefixlen}` }];
+        }),
+  );
+}
+
+/** Node ids of hosts: their names, numbered where two have the same. */
+export function hostIds(hosts: readonly Facts[]): string[] {
   const names = new Map<string, number>();
-  const ids = hosts.map(({ hostname }) => {
+  return hosts.map(({ hostname }) => {
     const nth = (names.get(hostname) ?? 0) + 1;
     names.set(hostname, nth);
     return nth === 1 ? hostname : `${hostname} (${nth})`;
   });
-  for (const [at, facts] of hosts.entries()) {
-    const id = ids[at] ?? facts.hostname;
+}
+
+interface Member {
+  id: string;
+  device?: string | undefined;
+  speed_bps?: number | undefined;
+}
+
+interface Hop {
+  gateway: string;
+  device: string;
+}
+
+/** `10.0.0.0/8`, an address, or `default`; undefined for IPv6. */
+function parsePrefix(text: string): { address: number; prefix: number } | undefined {
+  if (text === 'default') return { address: 0, prefix: 0 };
+  const [address = '', length = '32'] = text.split('/');
+  const prefix = Number(length);
+  if (!IPV4.test(address) || !(prefix >= 0 && prefix <= 32)) return undefined;
+  return { address: parseAddress(address), prefix };
+}
+
+function hopsOf({ gateway, dev, nexthops }: Facts['routes'][number]): Hop[] {
+  const list = nexthops ?? [{ gateway, dev }];
+  return list.flatMap((hop) =>
+    hop.gateway !== undefined && IPV4.test(hop.gateway)
+      ? [{ gateway: hop.gateway, device: hop.dev ?? dev ?? '' }]
+      : [],
+  );
+}
+
+/** Next hops of the most specific route to an address. */
+function hopsTo(facts: Facts, address: number): Hop[] {
+  let best = -1;
+  let hops: Hop[] = [];
+  for (const route of facts.routes) {
+    const prefix = parsePrefix(route.dst);
+    if (!prefix || prefix.prefix <= best || masked(address, prefix.prefix) !== prefix.address) continue;
+    best = prefix.prefix;
+    hops = hopsOf(route);
+  }
+  return hops;
+}
+
+class Merger {
+  readonly #hosts: readonly Facts[];
+  readonly #ids: readonly string[];
+  /** Node of an address of either family, and of a MAC address. */
+  readonly #owner = new Map<string, string>();
+  readonly #nodes = new Map<string, Node>();
+  /** Who is in a subnet, or on a link without IPv4 addresses. */
+  readonly #subnets = new Map<string, Member[]>();
+  readonly #links: { a: Member; b: Member; label?: string }[] = [];
+  readonly #routers = new Set<string>();
+
+  constructor(hosts: readonly Facts[]) {
+    this.#hosts = hosts;
+    this.#ids = hostIds(hosts);
+  }
+
+  merge(): Topology {
+    for (const [at, facts] of this.#hosts.entries()) this.#host(facts, this.#ids[at] ?? '');
+    const places = this.#hosts.map((facts, at) => this.#interfaces(facts, this.#ids[at] ?? ''));
+    for (const [at, facts] of this.#hosts.entries()) this.#neighbours(facts, places[at] ?? new Map());
+    for (const [at, facts] of this.#hosts.entries()) this.#gateways(facts, places[at] ?? new Map());
+    this.#behindRouters();
+    return this.#build();
+  }
+
+  #host(facts: Facts, id: string): void {
     const own = addressesOf(facts);
-    for (const { address } of own) if (!owner.has(address)) owner.set(address, id);
+    for (const { link_type, address: mac, addr_info = [] } of facts.interfaces) {
+      if (link_type === 'loopback') continue;
+      const keys = [...addr_info.map(({ local }) => local), mac === '00:00:00:00:00:00' ? undefined : mac];
+      for (const key of keys) if (key !== undefined && !this.#owner.has(key)) this.#owner.set(key, id);
+    }
     const rdma = [...facts.rdma].map(([device, name]) => `${name} on ${device}`).join(', ');
-    builder.node({
+    // The address on no particular subnet is the one that a routed host is known by.
+    const address = (own.find(({ prefix }) => prefix === 32) ?? own[0])?.address;
+    this.#nodes.set(id, {
       id,
       kind: 'host',
       tier: 0,
-      ...(own[0] ? { address: own[0].address } : {}),
+      ...(address === undefined ? {} : { address }),
       ...(rdma === '' ? {} : { label: rdma }),
     });
   }
-  const place = (node: Node): void => {
-    if (!builder.has(node.id)) builder.node(node);
-  };
-  const cables = new Set<string>();
-  const join = (
-    a: string,
-    a_port: string | undefined,
-    b: string,
-    b_port: string | undefined,
-    speed: number | undefined,
-  ): void => {
-    const key = JSON.stringify([a, a_port, b]);
-    if (a === b || cables.has(key)) return;
-    cables.add(key);
-    builder.link({ a, b, a_port, b_port, capacity_bps: speed });
-  };
-  for (const [at, facts] of hosts.entries()) {
-    const id = ids[at] ?? facts.hostname;
+
+  /** Joins a host to its switches and subnets; the subnet of each interface. */
+  #interfaces(facts: Facts, id: string): Map<string, string> {
+    // Interfaces that need no subnet.
     const wired = new Set<string>();
     for (const { device, name, port } of facts.lldp) {
-      place({ id: name, kind: 'switch', tier: 1 });
-      join(id, device, name, port, facts.speed_bps.get(device));
       wired.add(device);
+      const known = this.#nodes.get(name);
+      if (!known) this.#nodes.set(name, { id: name, kind: 'switch', tier: 1 });
+      this.#links.push({
+        a: { id, device, speed_bps: facts.speed_bps.get(device) },
+        b: { id: name, device: port },
+      });
     }
+    // Addresses stay on an interface whose cable was pulled.
+    for (const { ifname, operstate } of facts.interfaces)
+      if (operstate === 'DOWN' || operstate === 'LOWERLAYERDOWN') wired.add(ifname);
     const subnets = new Map<string, string>();
-    for (const { device, address, prefix } of addressesOf(facts)) {
+    for (const { device, prefix, subnet } of addressesOf(facts)) {
       if (wired.has(device) || prefix >= 32 || subnets.has(device)) continue;
-      const subnet = subnetOf(address, prefix);
       subnets.set(device, subnet);
-      place({ id: subnet, kind: 'switch', tier: 1, label: 'subnet' });
-      join(id, device, subnet, undefined, facts.speed_bps.get(device));
+      this.#join(subnet, { id, device, speed_bps: facts.speed_bps.get(device) });
     }
-    for (const { dst, dev = '', state = [] } of facts.neighbours) {
-      const subnet = subnets.get(dev);
-      if (
-        !IPV4.test(dst) ||
-        subnet === undefined ||
-        state.includes('FAILED') ||
-        state.includes('INCOMPLETE') ||
-        owner.has(dst)
-      )
-        continue;
-      owner.set(dst, dst);
-      place({ id: dst, kind: 'host', tier: 0, address: dst });
-      join(dst, undefined, subnet, undefined, undefined);
+    // Interfaces that speak IPv6 only.
+    for (const { device, subnet } of ipv6Subnets(facts)) {
+      if (wired.has(device) || subnets.has(device)) continue;
+      subnets.set(device, subnet);
+      this.#join(subnet, { id, device, speed_bps: facts.speed_bps.get(device) });
+    }
+    return subnets;
+  }
+
+  #join(subnet: string, member: Member): void {
+    const members = this.#subnets.get(subnet) ?? [];
+    if (!members.some(({ id, device }) => id === member.id && device === member.device)) members.push(member);
+    this.#subnets.set(subnet, members);
+  }
+
+  /** A stranger that is seen from an interface: known by its MAC or its address. */
+  #stranger(address: string, mac: string | undefined, node: () => Node): string {
+    const known = this.#owner.get(address) ?? (mac === undefined ? undefined : this.#owner.get(mac));
+    const id = known ?? address;
+    if (known === undefined && !this.#nodes.has(id)) this.#nodes.set(id, node());
+    this.#owner.set(address, id);
+    if (mac !== undefined && !this.#owner.has(mac)) this.#owner.set(mac, id);
+    return id;
+  }
+
+  #neighbours(facts: Facts, places: ReadonlyMap<string, string>): void {
+    // IPv4 first: a machine that is seen under both is named by its IPv4 address.
+    const list = [...facts.neighbours].sort((a, b) => Number(IPV4.test(b.dst)) - Number(IPV4.test(a.dst)));
+    for (const { dst, dev = '', lladdr, state = [] } of list) {
+      const subnet = places.get(dev);
+      if (subnet === undefined || lladdr === undefined || state.some((each) => SILENT.has(each))) continue;
+      const known = this.#owner.has(dst) || this.#owner.has(lladdr);
+      const id = this.#stranger(dst, lladdr, () => ({
+        id: dst,
+        kind: 'host',
+        tier: 0,
+        ...(IPV4.test(dst) ? { address: dst } : {}),
+      }));
+      if (!known) this.#join(subnet, { id });
     }
   }
-  return builder.build({ name: 'discovered' });
+
+  #gateways(facts: Facts, places: ReadonlyMap<string, string>): void {
+    const own = new Set(addressesOf(facts).map(({ address }) => address));
+    for (const route of facts.routes) {
+      const target = parsePrefix(route.dst);
+      if (target === undefined) continue;
+      for (const { gateway, device } of hopsOf(route)) {
+        if (own.has(gateway)) continue;
+        const subnet = places.get(device);
+        const known = this.#owner.has(gateway);
+        const id = this.#stranger(gateway, undefined, () => ({ id: gateway, kind: 'switch', tier: 2 }));
+        if (!known && subnet !== undefined) this.#join(subnet, { id });
+        // Who is the destination itself forwards nothing.
+        const final = target.prefix === 32 && this.#owner.get(formatAddress(target.address)) === id;
+        if (!final) this.#routers.add(id);
+      }
+    }
+  }
+
+  /** Joins routers that were not asked, by what hosts on both sides say of the way to each other. */
+  #behindRouters(): void {
+    const asked = new Set(this.#ids);
+    const subnets = this.#hosts.map(
+      (facts) =>
+        new Map(
+          addressesOf(facts).flatMap((each) => (each.prefix < 32 ? [[each.subnet, each] as const] : [])),
+        ),
+    );
+    const unknownHop = (facts: Facts, address: string): string | undefined => {
+      const hop = hopsTo(facts, parseAddress(address)).at(0);
+      const id = hop && this.#owner.get(hop.gateway);
+      return id === undefined || asked.has(id) ? undefined : id;
+    };
+    for (const [a, factsA] of this.#hosts.entries()) {
+      for (const [b, factsB] of this.#hosts.entries()) {
+        if (a >= b || [...(subnets[a]?.keys() ?? [])].some((subnet) => subnets[b]?.has(subnet))) continue;
+        const addressA = addressesOf(factsA)[0]?.address;
+        const addressB = addressesOf(factsB)[0]?.address;
+        if (addressA === undefined || addressB === undefined) continue;
+        const forth = unknownHop(factsA, addressB);
+        const back = unknownHop(factsB, addressA);
+        if (forth === undefined || back === undefined || forth === back) continue;
+        this.#links.push({ a: { id: forth }, b: { id: back }, label: 'routed' });
+      }
+    }
+  }
+
+  #build(): Topology {
+    const builder = new TopologyBuilder();
+    const asked = new Set(this.#ids);
+    // Rows of a picture need a tier of everybody; a host that forwards has none.
+    const flat = [...this.#routers].some((id) => asked.has(id));
+    const add = (node: Node): void => {
+      const { tier, ...rest } = node;
+      builder.node(flat || tier === undefined ? rest : node);
+    };
+    for (const node of this.#nodes.values()) {
+      const label = [this.#routers.has(node.id) ? 'router' : '', node.label ?? ''].filter(Boolean).join('; ');
+      add({
+        ...node,
+        ...(this.#routers.has(node.id)
+          ? { kind: 'switch' as const, ...(asked.has(node.id) ? {} : { tier: 2 }) }
+          : {}),
+        ...(label === '' ? {} : { label }),
+      });
+    }
+    for (const [subnet, members] of this.#subnets) {
+      const [a, b, ...more] = members;
+      if (
+        a &&
+        b &&
+        more.length === 0 &&
+        POINT_TO_POINT.test(subnet) &&
+        asked.has(a.id) &&
+        asked.has(b.id) &&
+        a.id !== b.id
+      ) {
+        this.#links.push({ a, b });
+        continue;
+      }
+      add({ id: subnet, kind: 'switch', tier: 1, label: 'subnet' });
+      for (const member of members) this.#links.push({ a: member, b: { id: subnet } });
+    }
+    const seen = new Set<string>();
+    for (const { a, b, label } of this.#links) {
+      // A cable between two asked hosts with LLDP is told by both.
+      const key = [JSON.stringify([a.id, a.device]), JSON.stringify([b.id, b.device])].sort().join(' ');
+      if (a.id === b.id || seen.has(key)) continue;
+      seen.add(key);
+      const capacity_bps = least(a.speed_bps, b.speed_bps);
+      builder.link({ a: a.id, b: b.id, a_port: a.device, b_port: b.device, capacity_bps, label });
+    }
+    return builder.build({ name: 'discovered' });
+  }
+}
+
+function least(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
+}
+
+/** Merges hosts. Neighbours and next hops that are none of the hosts become nodes named by their address. */
+export function mergeFacts(hosts: readonly Facts[]): Topology {
+  return new Merger(hosts).merge();
 }
 
 /** Adds the nodes and links of `more` that `base` has not. Nodes are the same when their ids are. */

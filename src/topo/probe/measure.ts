@@ -1,24 +1,34 @@
 /**
- * Rate, round-trip time and loss from one node to another, with UDP packets. The rate is what arrives when more is sent
- * than fits: the sender begins slowly and speeds up until the receiver no longer follows, so that slow links are not
- * flooded and fast ones not underrated. It counts whole Ethernet frames, as the capacities of a topology do.
+ * Rate, round-trip time and loss from one node to another, with UDP packets of rdmakit-probe. The rate is what arrives when
+ * more is sent than fits, with what is lost at random added again: TCP would measure its own reaction to the loss. The sender
+ * begins slowly and speeds up until the receiver no longer follows, so that slow links are not flooded and fast ones not
+ * underrated. Rates are of whole Ethernet frames, as the capacities of a topology are.
  */
 
-import type { Socket } from 'node:dgram';
-import { socketIn } from './sockets.ts';
+import { randomBytes } from 'node:crypto';
+import type { Agent } from './agent.ts';
+import { interval } from './interval.ts';
 
-const PAYLOAD_BYTES = 1400;
 /** Ethernet, IPv4 and UDP headers. */
 const HEADER_BYTES = 42;
-const FIRST_BPS = 4e6;
-const RTT_SAMPLES = 25;
-/** Loss packets are small and slow, so that no queue fills. */
-const LOSS_BYTES = 60;
+const FIRST_BPS = 256e3;
+/** Each step of the ramp is this much faster. */
+const RAMP = 8;
+const RAMP_NS = 250e6;
+/** Faster than what came through by this much fills the link. */
+const OVERLOAD = 1.5;
+const ASKED = 40;
+const ASKED_GAP_NS = 10e6;
+/** Packets that count losses are as small as can be and leave half of the link free, so that no queue fills. */
+const LOSS_BYTES = 32;
+const LOSS_SHARE = 0.5;
+const LOSS_MAX_PACKETS_PER_S = 50_000;
+const MAX_PACKETS = 4_000_000;
 
 export interface ProbeOptions {
-  /** How long each rate is measured. */
+  /** How long the rate is measured, and at most the loss. */
   time_ns: number;
-  /** Packets that are counted for the loss. */
+  /** Packets that are counted for the loss, if the time suffices. */
   lossPackets: number;
   /** No faster than this. */
   limit_bps: number;
@@ -27,140 +37,129 @@ export interface ProbeOptions {
 
 export interface Measured {
   rate_bps: number;
+  /** False when not even the fastest that was sent filled the way: the rate is a lower bound. */
+  saturated: boolean;
   rtt_ns: number | null;
   loss_ratio: number;
+  /** Interval of 95 % confidence. */
+  loss_low: number;
+  loss_high: number;
 }
 
-const now = (): number => Number(process.hrtime.bigint());
+interface Train {
+  /** Packets that were sent. */
+  sent: number;
+  /** Different packets that arrived. */
+  arrived: number;
+  /** Of what arrived, over its middle. */
+  rate_bps: number;
+  /** The sender had to wait for its own queue. */
+  blocked: boolean;
+  /** Packets that the receiver's machine was too slow for: they say nothing of the way. */
+  overflowed: number;
+}
+
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-interface Arrivals {
-  times_ns: number[];
-}
+class Way {
+  readonly #from: Agent;
+  readonly #to: Agent;
+  readonly #address: string;
+  /** Until everything that was sent has arrived: queues are tens of milliseconds long. */
+  settle_ms = 150;
 
-/** Packets of one train, told apart by its number in the first four bytes. */
-function listen(socket: Socket): Map<number, Arrivals> {
-  const trains = new Map<number, Arrivals>();
-  socket.on('message', (message) => {
-    const at = now();
-    if (message.length < 4) return;
-    const train = message.readUInt32BE(0);
-    const found = trains.get(train);
-    if (found) found.times_ns.push(at);
-    else trains.set(train, { times_ns: [at] });
-  });
-  return trains;
-}
+  constructor(from: Agent, to: Agent, address: string) {
+    this.#from = from;
+    this.#to = to;
+    this.#address = address;
+  }
 
-interface Target {
-  address: string;
-  port: number;
-}
+  async #expect(packets: number): Promise<string> {
+    const id = randomBytes(8).toString('hex');
+    await this.#to.ask(`expect ${id} ${packets}`, 'expecting');
+    return id;
+  }
 
-/** Sends evenly at a rate for a time; how many packets that were. */
-async function sendTrain(
-  socket: Socket,
-  to: Target,
-  train: number,
-  bytes: number,
-  rate_bps: number,
-  time_ns: number,
-  signal?: AbortSignal,
-): Promise<number> {
-  const packet = Buffer.alloc(bytes);
-  packet.writeUInt32BE(train, 0);
-  const gap_ns = ((bytes + HEADER_BYTES) * 8e9) / rate_bps;
-  const begin = now();
-  let sent = 0;
-  for (;;) {
-    const due = Math.min(
-      Math.floor(Math.min(now() - begin, time_ns) / gap_ns) + 1,
-      Math.ceil(time_ns / gap_ns),
+  async mtuBytes(): Promise<number> {
+    const [mtu = 1500] = await this.#from.ask(`mtu ${this.#address}`, 'mtu');
+    return mtu;
+  }
+
+  async roundTrips(): Promise<{ answered: number; least_ns: number }> {
+    const id = await this.#expect(1);
+    const [answered = 0, least_ns = 0] = await this.#from.ask(
+      `ask ${this.#address} ${this.#to.port} ${id} ${ASKED} ${ASKED_GAP_NS}`,
+      'answered',
     );
-    // Few at a time: sender and receiver share this thread.
-    for (let i = 0; sent < due && i < 64; i++, sent++) socket.send(packet, to.port, to.address);
-    if (sent >= Math.ceil(time_ns / gap_ns) || now() - begin > time_ns || signal?.aborted) return sent;
-    await sleep(sent < due ? 0 : 1);
+    return { answered, least_ns };
+  }
+
+  /** Sends frames of `bytes` + headers evenly at a rate. */
+  async train(bytes: number, rate_bps: number, packets: number): Promise<Train> {
+    const count = Math.min(MAX_PACKETS, Math.max(1, Math.ceil(packets)));
+    const id = await this.#expect(count);
+    const gap_ns = Math.max(1, Math.round(((bytes + HEADER_BYTES) * 8e9) / rate_bps));
+    const [sent = 0, , blocked = 0] = await this.#from.ask(
+      `send ${this.#address} ${this.#to.port} ${id} ${bytes} ${count} ${gap_ns}`,
+      'sent',
+    );
+    await sleep(this.settle_ms);
+    const [, arrived = 0, rate = 0, overflowed = 0] = await this.#to.ask('report', 'counted');
+    return { sent, arrived, rate_bps: rate, blocked: blocked > 0, overflowed };
   }
 }
 
-/** Rate of what arrived, without the first fifth: a bucket that was full lets a burst through. */
-function arrivalRate({ times_ns }: Arrivals): number {
-  const from = Math.floor(times_ns.length / 5);
-  const span = (times_ns.at(-1) ?? 0) - (times_ns[from] ?? 0);
-  return span > 0 ? ((times_ns.length - 1 - from) * (PAYLOAD_BYTES + HEADER_BYTES) * 8e9) / span : 0;
-}
-
-async function roundTrip(from: Socket, to: Socket, target: Target): Promise<number | null> {
-  const echo = (message: Buffer, sender: { port: number; address: string }): void =>
-    to.send(message, sender.port, sender.address);
-  to.on('message', echo);
-  let least: number | null = null;
-  for (let i = 0; i < RTT_SAMPLES; i++) {
-    const begin = now();
-    const answer = new Promise<number>((resolve) => from.once('message', () => resolve(now() - begin)));
-    from.send('x', target.port, target.address);
-    const time = await Promise.race([answer, sleep(2000).then(() => undefined)]);
-    from.removeAllListeners('message');
-    if (time !== undefined && (least === null || time < least)) least = time;
-  }
-  to.off('message', echo);
-  return least;
-}
-
-/** Measures one direction. `from` and `to` are namespaces; `address` is the far node's. */
+/** Measures one direction; `address` is how `from` reaches `to`. */
 export async function measure(
-  from: string,
-  to: string,
+  from: Agent,
+  to: Agent,
   address: string,
   options: ProbeOptions,
 ): Promise<Measured> {
-  const { time_ns, signal } = options;
-  const sender = await socketIn(from);
-  const receiver = await socketIn(to);
-  try {
-    const target = { address, port: receiver.address().port };
-    const rtt_ns = await roundTrip(sender, receiver, target);
-    const settle = async (): Promise<void> => sleep(120 + (rtt_ns ?? 0) / 1e6);
-    const trains = listen(receiver);
-    let train = 0;
-    let rate = FIRST_BPS;
-    let got = 0;
-    for (; ; rate = Math.min(rate * 4, options.limit_bps)) {
-      train += 1;
-      // Long enough for the queue to fill, 50 ms by default, and for some hundred packets.
-      const sent = await sendTrain(sender, target, train, PAYLOAD_BYTES, rate, 250e6, signal);
-      await settle();
-      const arrived = trains.get(train) ?? { times_ns: [] };
-      got = arrivalRate(arrived);
-      if (arrived.times_ns.length < sent * 0.85 || rate >= options.limit_bps || signal?.aborted) break;
-    }
-    // A quarter more than came through fills the link, unless the ramp was cut short by a pause of this process: then it
-    // all arrives, and more is tried.
-    let rate_bps = 0;
-    for (let again = 0; again < 8; again++) {
-      const offered = Math.min(Math.max(got * 1.25, 100_000), options.limit_bps);
-      train += 1;
-      const sent = await sendTrain(sender, target, train, PAYLOAD_BYTES, offered, time_ns, signal);
-      await settle();
-      const arrived = trains.get(train) ?? { times_ns: [] };
-      rate_bps = arrivalRate(arrived);
-      // What was sent counts, not what was meant to be: a busy machine sends less.
-      if (arrived.times_ns.length < sent * 0.93 || offered >= options.limit_bps || signal?.aborted) break;
-      got = offered * 1.4;
-    }
-    train += 1;
-    // A tenth of the rate, but no more packets than this thread handles.
-    const pace = Math.min(Math.max(rate_bps / 10, 50_000), 8e6);
-    const loss_ns = (options.lossPackets * (LOSS_BYTES + HEADER_BYTES) * 8e9) / pace;
-    const sent = await sendTrain(sender, target, train, LOSS_BYTES, pace, loss_ns, signal);
-    await settle();
-    const arrived = trains.get(train)?.times_ns.length ?? 0;
-    const loss_ratio = sent === 0 ? 0 : Math.max(0, 1 - arrived / sent);
-    // What is lost on the way had its share of the link.
-    return { rate_bps: loss_ratio < 1 ? rate_bps / (1 - loss_ratio) : 0, rtt_ns, loss_ratio };
-  } finally {
-    sender.close();
-    receiver.close();
+  const { time_ns, limit_bps, signal } = options;
+  const way = new Way(from, to, address);
+  const { answered, least_ns } = await way.roundTrips();
+  if (answered === 0)
+    return { rate_bps: 0, saturated: false, rtt_ns: null, loss_ratio: 1, loss_low: 1, loss_high: 1 };
+  way.settle_ms += least_ns / 1e6;
+  const bytes = Math.min(1472, (await way.mtuBytes()) - 28);
+  const packets = (rate: number, ns: number): number => (rate * ns) / 8e9 / (bytes + HEADER_BYTES);
+
+  // The loss of both directions together, for the first steps.
+  let loss = 1 - Math.sqrt(answered / ASKED);
+  let got_bps = 0;
+  for (let rate = Math.min(FIRST_BPS, limit_bps); ; rate = Math.min(rate * RAMP, limit_bps)) {
+    // On the slowest steps some packets must do.
+    const { rate_bps, blocked } = await way.train(bytes, rate, Math.max(6, packets(rate, RAMP_NS)));
+    got_bps = Math.max(got_bps, rate_bps / (1 - loss));
+    if (blocked || rate_bps < rate * (1 - loss) * 0.6 || rate >= limit_bps || signal?.aborted) break;
   }
+  const lossRate = (): number =>
+    Math.min(got_bps * LOSS_SHARE, LOSS_MAX_PACKETS_PER_S * 8 * (LOSS_BYTES + HEADER_BYTES));
+  const lossCount = (ns: number): number =>
+    Math.min(options.lossPackets, (lossRate() * ns) / 8e9 / (LOSS_BYTES + HEADER_BYTES));
+
+  let rate_bps = 0;
+  let saturated = false;
+  for (let again = 0; again < 8 && !saturated && !signal?.aborted; again++) {
+    const offered = Math.min(Math.max(got_bps * OVERLOAD, FIRST_BPS), limit_bps);
+    const train = await way.train(bytes, offered, Math.max(30, packets(offered, time_ns)));
+    rate_bps = train.rate_bps;
+    saturated = train.blocked || (rate_bps > 0 && rate_bps < offered * (1 - loss) * 0.8);
+    got_bps = Math.max(rate_bps / (1 - loss), got_bps);
+    if (offered >= limit_bps) break;
+  }
+  const counted = await way.train(LOSS_BYTES, lossRate(), lossCount(time_ns));
+  const sent = Math.max(1, counted.sent - counted.overflowed);
+  const lost = Math.max(0, sent - counted.arrived);
+  loss = lost / sent;
+  const { low, high } = interval(lost, sent);
+  return {
+    rate_bps: loss < 1 ? rate_bps / (1 - loss) : 0,
+    saturated,
+    rtt_ns: least_ns,
+    loss_ratio: loss,
+    loss_low: low,
+    loss_high: high,
+  };
 }

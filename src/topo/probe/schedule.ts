@@ -27,13 +27,28 @@ function arcsOf(router: Router, { source, destination }: Pair): Set<number> {
   return arcs;
 }
 
-/** All ordered pairs in rounds of at most `width` pairs; pairs without a way are left out. Greedy, in the order given. */
-export function rounds(router: Router, ends: readonly number[], width: number): Pair[][] {
+export interface ScheduleOptions {
+  /** Pairs in a round, at most. */
+  width: number;
+  /** Whether a pair is measured; all are when absent. */
+  wanted?(source: number, destination: number): boolean;
+  /** Pairs whose way is not in the graph: left out, or each in a round of its own, because they may share anything. */
+  unknownWay: 'skip' | 'alone';
+}
+
+/** All ordered pairs in rounds. Greedy, in the order given. */
+export function rounds(router: Router, ends: readonly number[], options: ScheduleOptions): Pair[][] {
+  const { width, wanted = () => true, unknownWay } = options;
   const list: { pairs: Pair[]; arcs: Set<number>; nodes: Set<number> }[] = [];
+  const alone: Pair[][] = [];
   for (const source of ends) {
     for (const destination of ends) {
-      if (source === destination || !Number.isFinite(router.routesTo(destination).distance[source])) continue;
+      if (source === destination || !wanted(source, destination)) continue;
       const pair = { source, destination };
+      if (!Number.isFinite(router.routesTo(destination).distance[source])) {
+        if (unknownWay === 'alone') alone.push([pair]);
+        continue;
+      }
       const arcs = arcsOf(router, pair);
       const free = list.find(
         (round) =>
@@ -49,5 +64,5 @@ export function rounds(router: Router, ends: readonly number[], width: number): 
       for (const arc of arcs) round.arcs.add(arc);
     }
   }
-  return list.map(({ pairs }) => pairs);
+  return [...list.map(({ pairs }) => pairs), ...alone];
 }
