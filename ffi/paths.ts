@@ -37,6 +37,11 @@ export function softLibraryFolder(libDir?: string): string {
   return join(libraryFolder(libDir), 'softrdma');
 }
 
+/** The library that verbs-run preloads, so that programs find the devices in /sys/class/infiniband and /dev/infiniband. */
+export function sysfsLibrary(libDir?: string): string {
+  return join(libraryFolder(libDir), 'librdmakit_sysfs.so');
+}
+
 /** Path of a native library of ours; throws with the remedy when the file is not there. */
 export function requireLibrary(path: string): string {
   if (existsSync(path)) return path;

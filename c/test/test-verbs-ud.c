@@ -44,6 +44,7 @@ static void header(void **state)
 	vk_wait_ok(w.e[0].scq);
 	struct ibv_wc wc = vk_wait_ok(w.e[1].rcq);
 	VK(wc.byte_len == 140 && wc.src_qp == w.e[0].qp->qp_num && (wc.wc_flags & IBV_WC_GRH));
+	VK_EQ(wc.sl, 10); /* RoCE v2 over IPv4 */
 	/* 20 zero bytes and an IPv4 header with a right checksum */
 	VK(untouched(w.b, 20, 0));
 	uint8_t *ip = w.b + 20;

@@ -1,6 +1,6 @@
 /** `rdmakit verbs-run`: any RDMA program on the embedded device. */
 
-import { requireLibrary, softLibraryFolder } from '../../ffi/paths.ts';
+import { requireLibrary, softLibraryFolder, sysfsLibrary } from '../../ffi/paths.ts';
 import { defineCommand } from '../cli/command.ts';
 import { choice, custom, flag } from '../cli/options.ts';
 import { UnitError } from '../cli/units.ts';
@@ -55,7 +55,15 @@ export const spec = defineCommand({
     const [name = ''] = child;
     const softFolder = softLibraryFolder();
     requireLibrary(`${softFolder}/libibverbs.so.1`);
-    const added = verbsEnvironment({ softFolder, road: options.road, fault: options.fault }, process.env);
+    const added = verbsEnvironment(
+      {
+        softFolder,
+        sysfsLibrary: requireLibrary(sysfsLibrary()),
+        road: options.road,
+        fault: options.fault,
+      },
+      process.env,
+    );
     const found = findProgram(name, process.env.PATH ?? '/usr/bin:/bin');
     if (found.kind === 'not-found') {
       io.note(`rdmakit verbs-run: ${name}: not found; searched ${found.searched}`);

@@ -9,32 +9,39 @@ export type Road = (typeof ROADS)[number];
 export interface Wishes {
   /** Folder of our libibverbs.so.1 and librdmacm.so.1. */
   readonly softFolder: string;
+  /** librdmakit_sysfs.so, which answers /sys/class/infiniband and /dev/infiniband; absent: these are the kernel's. */
+  readonly sysfsLibrary?: string | undefined;
   readonly road: Road;
   /** Artificial faults on the UDP road, as RDMAKIT_FAULT takes them. */
   readonly fault?: string | undefined;
 }
 
-/** Variables that verbs-run sets, on top of those that are there. Our folder comes first, what was there stays behind it. */
+/** Variables that verbs-run sets, on top of those that are there. What is ours comes first, what was there stays behind it. */
 export function verbsEnvironment(
   wishes: Wishes,
   current: Readonly<Record<string, string | undefined>>,
 ): Record<string, string> {
-  if (wishes.softFolder.includes(':')) {
+  const { softFolder, sysfsLibrary } = wishes;
+  // The loader takes apart LD_LIBRARY_PATH at colons, LD_PRELOAD at blanks too.
+  if (softFolder.includes(':') || /[:\s]/.test(sysfsLibrary ?? '')) {
     throw new RdmakitError({
       kind: 'environment',
-      what: `the libraries lie in ${wishes.softFolder}, and LD_LIBRARY_PATH cannot name a folder with a colon`,
+      what: `the libraries lie in ${softFolder}, and the loader's variables cannot name a folder with a colon or a blank`,
       remedy: 'install rdmakit in another folder, or copy the libraries and set RDMAKIT_LIB_DIR',
     });
   }
-  // An empty part would mean the current folder, which nobody asked for.
-  const others = (current.LD_LIBRARY_PATH ?? '')
-    .split(':')
-    .filter((part) => part !== '' && part !== wishes.softFolder);
+  const preload = current.LD_PRELOAD ?? '';
   return {
-    LD_LIBRARY_PATH: [wishes.softFolder, ...others].join(':'),
+    LD_LIBRARY_PATH: first(softFolder, current.LD_LIBRARY_PATH ?? '', ':'),
+    ...(sysfsLibrary === undefined ? {} : { LD_PRELOAD: first(sysfsLibrary, preload, /[:\s]+/) }),
     ...(wishes.road === 'auto' ? {} : { RDMAKIT_ROAD: wishes.road }),
     ...(wishes.fault === undefined ? {} : { RDMAKIT_FAULT: wishes.fault }),
   };
+}
+
+/** A list with `item` in front. An empty part would mean the current folder, which nobody asked for. */
+function first(item: string, list: string, separator: string | RegExp): string {
+  return [item, ...list.split(separator).filter((part) => part !== '' && part !== item)].join(':');
 }
 
 const FAULTS = ['loss', 'dup', 'reorder', 'corrupt'];

@@ -93,6 +93,14 @@ describe('the program in place of rdmakit', () => {
   test("Debian's ibv_devices sees the embedded devices", async () => {
     expect((await run('ibv_devices')).out).toContain('rk_lo');
   });
+
+  test('a program that looks into /sys and /dev itself finds them there too', async () => {
+    const script = 'ls /dev/infiniband; cat /sys/class/infiniband/rk_lo/ports/1/state; ls -d /sys/class/net';
+    const { code, out } = await run('--', 'sh', '-c', script);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^rk_lo\n/m);
+    expect(out).toContain('4: ACTIVE\n/sys/class/net\n');
+  });
 });
 
 describe('what does not run', () => {
@@ -125,6 +133,7 @@ describe('--dry-run', () => {
     );
     expect(code).toBe(0);
     expect(out).toMatch(/^LD_LIBRARY_PATH=\S+\/softrdma$/m);
+    expect(out).toMatch(/^LD_PRELOAD=\S+\/librdmakit_sysfs\.so$/m);
     expect(out).toContain('RDMAKIT_ROAD=wire\nRDMAKIT_FAULT=loss=0.01\n');
     expect(out).toMatch(/\/sh -c 'exit 3'\n$/);
   });

@@ -24,8 +24,18 @@ describe('verbsEnvironment', () => {
     });
   });
 
-  test('a folder that LD_LIBRARY_PATH cannot name', () => {
+  test.each([
+    [undefined, '/opt/sysfs.so'],
+    ['/x.so /y.so:/z.so', '/opt/sysfs.so:/x.so:/y.so:/z.so'],
+    ['/x.so:/opt/sysfs.so', '/opt/sysfs.so:/x.so'],
+  ])('LD_PRELOAD=%p becomes %p', (before, after) => {
+    const set = verbsEnvironment({ ...wishes, sysfsLibrary: '/opt/sysfs.so' }, { LD_PRELOAD: before });
+    expect(set.LD_PRELOAD).toBe(after);
+  });
+
+  test('folders that the loader cannot name', () => {
     expect(() => verbsEnvironment({ ...wishes, softFolder: '/a:b' }, {})).toThrow(/colon/);
+    expect(() => verbsEnvironment({ ...wishes, sysfsLibrary: '/a b/sysfs.so' }, {})).toThrow(/blank/);
   });
 });
 

@@ -53,7 +53,7 @@ int ibv_init_ah_from_wc(struct ibv_context *context, uint8_t port_num, struct ib
 		return -1;
 	}
 	ah_attr->dlid = wc->slid;
-	ah_attr->sl = wc->sl;
+	ah_attr->sl = 0; /* wc->sl holds the type of the packet, see sr_ud_deliver() */
 	ah_attr->src_path_bits = wc->dlid_path_bits;
 	ah_attr->port_num = port_num;
 	ah_attr->is_global = 1;

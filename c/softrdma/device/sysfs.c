@@ -1,6 +1,7 @@
 /*
  * sysfs.c - what /sys/class/infiniband/<device>/... would say, from memory. The files do not exist, because no kernel
- * device does, but programs read them through ibv_read_sysfs_file(), where we can answer. Any other path is really read.
+ * device does, but programs read them through ibv_read_sysfs_file(), where we can answer; sysfs_tree.c makes files of the
+ * same answers. Any other path is really read.
  */
 #define _GNU_SOURCE
 #include <endian.h>
@@ -14,6 +15,7 @@
 #include "../abi/exports.h"
 #include "../core.h"
 #include "device.h"
+#include "sysfs.h"
 
 /* Where sysfs is mounted. Static storage. SYSFS_PATH overrides it, except in set-user-ID programs. */
 const char *ibv_get_sysfs_path(void)
@@ -126,6 +128,17 @@ static int device_file(struct sr_device *d, const char *file, char *buf, size_t 
 		return port_file(d, file + 8, buf, size);
 	return -1;
 }
+
+const char *const sr_sysfs_files[] = {
+	"node_guid", "sys_image_guid", "node_type", "node_desc", "fw_ver", "hca_type", "board_id", "hw_rev",
+#define X(field) "ports/1/hw_counters/" #field,
+	SR_COUNTERS(X)
+#undef X
+	"ports/1/counters/port_xmit_packets", "ports/1/counters/port_rcv_packets", "ports/1/counters/port_xmit_data",
+	"ports/1/counters/port_rcv_data", "ports/1/state", "ports/1/phys_state", "ports/1/link_layer", "ports/1/rate",
+	"ports/1/lid", "ports/1/lid_mask_count", "ports/1/sm_lid", "ports/1/sm_sl", "ports/1/cap_mask", "ports/1/pkeys/0",
+	NULL,
+};
 
 /* Reads the file dir/file without its final newline into buf, always terminated. Returns its length, or -1 (and errno). */
 int ibv_read_sysfs_file(const char *dir, const char *file, char *buf, size_t size)

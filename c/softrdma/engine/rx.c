@@ -88,6 +88,13 @@ static uint64_t next_capacity(struct sr_qp *qp)
 	return capacity;
 }
 
+/* A RoCE v2 completion says in the service level's place which header came (IBA annex A17.4.5.1), coded as ConnectX does it: bit 3
+ * UDP, below it 1 for IPv6, 2 for IPv4. UCX needs it to find the destination address in the GRH. */
+static uint8_t packet_type(const void *grh)
+{
+	return 8 | (*(const uint8_t *)grh >> 4 == 6 ? 1 : 2);
+}
+
 void sr_ud_deliver(struct sr_qp *qp, const void *grh, const struct iovec *payload, int n, uint32_t src_qpn, uint32_t qkey,
 		   bool has_imm, uint32_t imm, bool solicited)
 {
@@ -113,6 +120,7 @@ void sr_ud_deliver(struct sr_qp *qp, const void *grh, const struct iovec *payloa
 		.imm_data = has_imm ? imm : 0,
 		.src_qp = src_qpn,
 		.wc_flags = IBV_WC_GRH | (has_imm ? IBV_WC_WITH_IMM : 0),
+		.sl = packet_type(grh),
 	};
 	enum ibv_wc_status status = sr_rx_scatter(qp, 0, grh, SR_GRH_BYTES);
 	uint32_t off = SR_GRH_BYTES;

@@ -45,25 +45,27 @@ static bool private_dir(const char *path)
 	       !access(path, W_OK | X_OK);
 }
 
-static bool try_dir(const char *format)
+static bool try_dir(char *dir, size_t size, const char *format)
 {
-	int n = snprintf(reg.dir, sizeof reg.dir, format, (unsigned)geteuid());
-	return n > 0 && (size_t)n < sizeof reg.dir && private_dir(reg.dir);
+	int n = snprintf(dir, size, format, (unsigned)geteuid());
+	return n > 0 && (size_t)n < size && private_dir(dir);
 }
 
 /* All processes of a user must come to the same answer, whatever their environment is: a login shell knows XDG_RUNTIME_DIR, a
  * cron job does not. Hence fixed places; the override is for people who know what they do. */
-static int find_dir(void)
+int sr_registry_dir(char *dir, size_t size)
 {
 	const char *own = getenv("RDMAKIT_RUNTIME_DIR");
 	if (own && *own) {
-		int n = snprintf(reg.dir, sizeof reg.dir, "%s", own);
-		return n > 0 && (size_t)n < sizeof reg.dir && private_dir(reg.dir) ? 0 : EACCES;
+		int n = snprintf(dir, size, "%s", own);
+		return n > 0 && (size_t)n < size && private_dir(dir) ? 0 : EACCES;
 	}
-	return try_dir("/run/user/%u/rdmakit") || try_dir("/tmp/rdmakit-%u") || try_dir("/var/tmp/rdmakit-%u") ||
-			       try_dir("/dev/shm/rdmakit-%u") ?
-		       0 :
-		       EACCES;
+	static const char *const places[] = { "/run/user/%u/rdmakit", "/tmp/rdmakit-%u", "/var/tmp/rdmakit-%u",
+					      "/dev/shm/rdmakit-%u" };
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+		if (try_dir(dir, size, places[i]))
+			return 0;
+	return EACCES;
 }
 
 static int lock_byte(off_t byte, short type, bool wait)
@@ -80,7 +82,7 @@ static int open_file(void)
 {
 	char path[160];
 	struct stat st;
-	int err = find_dir();
+	int err = sr_registry_dir(reg.dir, sizeof reg.dir);
 	if (err)
 		return err;
 	if (stat("/proc/self/ns/net", &st))

@@ -16,6 +16,8 @@
  * when joining); `area` is the wire road's shared memory, zero when the file is new. */
 typedef int (*sr_registry_cb)(void *arg, const uint8_t *live, int count, void *area);
 
+/* Finds, and makes when need be, the user's private directory. 0 or errno. Any thread, before or after joining. */
+int sr_registry_dir(char *dir, size_t size);
 /* Takes a slot (1..254). Idempotent. 0 or errno (ENOSPC: 254 processes already; EACCES/EROFS: no private directory). */
 int sr_registry_join(void);
 /* Runs cb under the lock; returns its result, or -errno when the lock cannot be had. */
