@@ -155,8 +155,9 @@ _rdmakit() {
         --mtu) COMPREPLY=(); return ;;
         --queue) COMPREPLY=(); return ;;
         --seed) COMPREPLY=(); return ;;
+        --delay-by) COMPREPLY=($(compgen -W 'auto netem relay' -- "$cur")); return ;;
       esac
-      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --name -n --scale --mtu --queue --seed --per-switch-seeds --help -h' -- "$cur"))
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --name -n --scale --mtu --queue --seed --per-switch-seeds --delay-by --help -h' -- "$cur"))
       else COMPREPLY=(); fi
       ;;
     'topo down')

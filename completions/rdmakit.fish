@@ -119,6 +119,7 @@ complete -c rdmakit -n '__rdmakit_at topo up' -l mtu -d 'MTU of the links in byt
 complete -c rdmakit -n '__rdmakit_at topo up' -l queue -d 'queue in front of a shaped link' -r -f
 complete -c rdmakit -n '__rdmakit_at topo up' -l seed -d 'seed of loss and of the multipath hash' -r -f
 complete -c rdmakit -n '__rdmakit_at topo up' -l per-switch-seeds -d 'every switch has a hash seed of its own'
+complete -c rdmakit -n '__rdmakit_at topo up' -l delay-by -d 'who delays and loses packets' -r -f -a 'auto netem relay'
 complete -c rdmakit -n '__rdmakit_at topo up' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a down -d 'remove an emulation'
 complete -c rdmakit -n '__rdmakit_at topo down' -l name -s n -d 'name of the emulation; the only one when absent' -r -f

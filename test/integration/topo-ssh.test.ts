@@ -73,7 +73,15 @@ async function lab(
 ): Promise<{ inside: string; hostOf(node: string): string }> {
   const name = `q${label}${unique}`;
   names.push(name);
-  await up(topology, { name, scale: 1, mtu_bytes: 1500, seed: 1, perSwitchSeeds: false, queue_ns: 50e6 });
+  await up(topology, {
+    name,
+    scale: 1,
+    mtu_bytes: 1500,
+    seed: 1,
+    perSwitchSeeds: false,
+    queue_ns: 50e6,
+    netem: 'none',
+  });
   const router = new Router(new Graph(topology));
   const spaces = load(name)?.spaces ?? {};
   for (const { id } of topology.nodes) {

@@ -9,6 +9,7 @@ import { libraryFolder } from '../../ffi/paths.ts';
 import { choose, type HashModel } from '../../src/topo/ecmp/hash.ts';
 import { formatAddress, Router } from '../../src/topo/ecmp/routes.ts';
 import { trace, UDP } from '../../src/topo/ecmp/trace.ts';
+import { netemHere } from '../../src/topo/emulate/netem.ts';
 import { type EmulationOptions, planEmulation } from '../../src/topo/emulate/plan.ts';
 import { down, execIn, up } from '../../src/topo/emulate/run.ts';
 import { list, load } from '../../src/topo/emulate/state.ts';
@@ -30,6 +31,7 @@ const options = (name: string, more: Partial<EmulationOptions> = {}): EmulationO
   seed: 7,
   perSwitchSeeds: true,
   queue_ns: 50e6,
+  netem: netemHere(),
   ...more,
 });
 

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'bun:test';
+import { type Netem, netemHere } from '../../src/topo/emulate/netem.ts';
 import { type EmulationOptions, planEmulation } from '../../src/topo/emulate/plan.ts';
 import { readMatrix } from '../../src/topo/formats/matrix.ts';
 import { leafSpine } from '../../src/topo/generate/tiered.ts';
+import type { Topology } from '../../src/topo/model/schema.ts';
 
 const options: EmulationOptions = {
   name: 'x',
@@ -10,6 +12,7 @@ const options: EmulationOptions = {
   seed: 3,
   perSwitchSeeds: false,
   queue_ns: 50e6,
+  netem: 'none',
 };
 
 describe('the plan of an emulation', () => {
@@ -43,6 +46,63 @@ describe('the plan of an emulation', () => {
     );
     expect(plan.create).toContain('netns add rk-x+relay');
     expect(plan.create).toContain('type veth peer r0a netns rk-x+relay');
+  });
+
+  describe('with netem', () => {
+    const topology: Topology = {
+      nodes: ['A', 'B'].map((id) => ({ id, kind: 'host' })),
+      links: [
+        { id: 'steady', a: 'A', b: 'B', capacity_bps: 1e8, delay_ns: 1_000_500, back: { delay_ns: 2e6 } },
+        {
+          id: 'chance',
+          a: 'A',
+          b: 'B',
+          delay_ns: 5e6,
+          jitter_ns: 1e6,
+          loss_ratio: 0.001,
+          duplicate_ratio: 0.02,
+          reorder_ratio: 0.05,
+          back: { loss_ratio: 0, jitter_ns: 0, duplicate_ratio: 0, reorder_ratio: 0 },
+        },
+      ],
+    };
+    const made = (netem: Netem) => {
+      const { relay } = planEmulation(topology, { ...options, netem });
+      return {
+        tc: relay?.script.split('\n').filter((line) => /^(qdisc|filter)/.test(line)),
+        rules: relay?.rules,
+      };
+    };
+    const STEADY = [
+      'qdisc add dev r0b root netem limit 1126 delay 1000.5us',
+      'qdisc add dev r0a ingress',
+      'filter add dev r0a parent ffff: matchall action mirred egress redirect dev r0b',
+      'qdisc add dev r0a root netem limit 1250 delay 2000us',
+      'qdisc add dev r0b ingress',
+      'filter add dev r0b parent ffff: matchall action mirred egress redirect dev r0a',
+    ];
+
+    test('without a seed only links without chance are left to it, in both directions', () => {
+      const { tc, rules } = made('steady');
+      expect(tc).toEqual(STEADY);
+      expect(rules).toBe(
+        'r1a r1b 5000000 1000000 1000 20000 50000 3000011\nr1b r1a 5000000 0 0 0 0 3000012\n',
+      );
+    });
+
+    test('with a seed all links are, and no relay is needed', () => {
+      const { tc, rules } = made('seeded');
+      expect(rules).toBe('');
+      expect(tc?.slice(0, 6)).toEqual(STEADY);
+      expect(tc?.[6]).toBe(
+        'qdisc add dev r1b root netem limit 200000 delay 5000us 1000us rate 1000gbit loss random 0.1% duplicate 2% reorder 5% seed 3000011',
+      );
+      expect(tc?.[9]).toBe('qdisc add dev r1a root netem limit 200000 delay 5000us');
+    });
+
+    test('the trial leaves nothing behind and says one of three', () => {
+      expect(['none', 'steady', 'seeded']).toContain(netemHere());
+    });
   });
 
   test('links faster than one machine are not shaped', () => {

@@ -3,9 +3,10 @@
 import * as v from 'valibot';
 import { defineCommand, usageError } from '../../cli/command.ts';
 import { defineDocument } from '../../cli/documents.ts';
-import { custom, duration, flag, integer } from '../../cli/options.ts';
+import { choice, custom, duration, flag, integer } from '../../cli/options.ts';
 import { parseInteger, UnitError } from '../../cli/units.ts';
-import type { ExitCode } from '../../errors.ts';
+import { type ExitCode, RdmakitError } from '../../errors.ts';
+import { netemHere } from '../../topo/emulate/netem.ts';
 import { down, execIn, up } from '../../topo/emulate/run.ts';
 import { list, load, pick } from '../../topo/emulate/state.ts';
 import { readTopology } from '../../topo/formats/index.ts';
@@ -54,7 +55,8 @@ export const upSpec = defineCommand({
     'Makes a network namespace for every node and a veth pair for every link. Routes are shortest paths with all equal next ' +
       'hops; the kernel chooses among them by the five-tuple, as topo paths --model linux predicts with the same --seed.',
     'Rates are shaped by token buckets (up to 40Gbps; above, a link runs as fast as the machine). Delay, jitter, loss, ' +
-      'duplication and reordering are done by a small relay process, so no netem is needed; loss repeats with --seed.',
+      'duplication and reordering are done by netem where the kernel has it, for links with chance only when it takes a seed ' +
+      '(Linux 6.7), and by a small relay process otherwise: what is lost repeats with --seed.',
     'Hosts reach each other by the addresses in the topology (10.0.0.1 and so on by number where it has none). Needs root.',
   ],
   positionals: [FILE],
@@ -70,6 +72,7 @@ export const upSpec = defineCommand({
     queue: duration({ doc: 'queue in front of a shaped link', default: '50ms' }),
     seed: integer({ doc: 'seed of loss and of the multipath hash', min: 1, max: 0xffffffff, default: '1' }),
     perSwitchSeeds: flag({ doc: 'every switch has a hash seed of its own' }),
+    delayBy: choice(['auto', 'netem', 'relay'], { doc: 'who delays and loses packets', default: 'auto' }),
   },
   examples: [
     { command: 'rdmakit topo up t.json --name lab1', does: 'emulates the network of t.json' },
@@ -78,6 +81,15 @@ export const upSpec = defineCommand({
   ],
   async run({ options, args }, io) {
     const topology = await readTopology(args[0] ?? '-', options.from);
+    if (options.delayBy === 'netem' && netemHere() === 'none') {
+      throw new RdmakitError({
+        kind: 'environment',
+        what: 'this kernel has no netem',
+        cause: 'tc qdisc add ... netem, ingress and mirred were tried in a network namespace of their own',
+        remedy:
+          'modprobe -a sch_netem act_mirred cls_matchall; or leave the delays to the relay: --delay-by relay',
+      });
+    }
     const made = await up(topology, {
       name: options.name,
       scale: options.scale,
@@ -85,9 +97,10 @@ export const upSpec = defineCommand({
       queue_ns: options.queue,
       seed: options.seed,
       perSwitchSeeds: options.perSwitchSeeds,
+      netem: options.delayBy === 'relay' ? 'none' : netemHere(),
     });
     io.note(
-      `${made.name} is up: ${made.nodes} nodes, ${made.links} links${made.relayed ? ', with a relay' : ''}`,
+      `${made.name} is up: ${made.nodes} nodes, ${made.links} links${made.relayed ? ', with a relay' : ''}${made.netem ? ', with netem' : ''}`,
     );
   },
 });

@@ -4,7 +4,8 @@
  *
  * Each end of a link has an address of its own in 100.64.0.0/10 and a fixed MAC that the other end knows, so no ARP. A
  * node's own address (the one that flows use) is on its first interface, and every other node has a route to it. Links
- * with delay, jitter or loss end in a namespace of their own, where the relay joins their halves.
+ * with delay, jitter or loss end in a namespace of their own, where netem or our relay joins their halves. So a link is, in
+ * this order: its queue, its rate, its delay and loss.
  */
 
 import { RdmakitError } from '../../errors.ts';
@@ -13,6 +14,7 @@ import { formatAddress, Router } from '../ecmp/routes.ts';
 import { safeNames } from '../formats/names.ts';
 import { directionOf, Graph, qualityOf } from '../model/graph.ts';
 import type { Quality, Topology } from '../model/schema.ts';
+import { type Netem, netemCan, netemLines } from './netem.ts';
 
 /** Namespaces cost the kernel milliseconds and megabytes each. */
 const MAX_NODES = 300;
@@ -31,6 +33,8 @@ export interface EmulationOptions {
   perSwitchSeeds: boolean;
   /** Queue in front of a shaped link. */
   queue_ns: number;
+  /** What netem may be used for; the relay does the rest. */
+  netem: Netem;
 }
 
 export interface Space {
@@ -46,7 +50,7 @@ export interface Plan {
   spaces: Space[];
   /** For `ip -batch`: makes namespaces and links. */
   create: string;
-  /** The namespace of the relay and its rules; undefined when no link needs it. */
+  /** The namespace between the halves of links and the rules of the relay, '' where netem does it all; undefined when no link needs it. */
   relay: { space: string; script: string; rules: string } | undefined;
   /** Interface of each end of each link, by link id. */
   interfaces: Map<string, { a: string; b: string }>;
@@ -103,6 +107,7 @@ export function planEmulation(topology: Topology, options: EmulationOptions): Pl
   const ip = new Map<string, string[]>(nodes.map(({ id }) => [id, ['link set lo up']]));
   const tc = new Map<string, string[]>(nodes.map(({ id }) => [id, []]));
   const rules: string[] = [];
+  const relayTc: string[] = [];
   const relayIp: string[] = [];
   for (const [at, link] of links.entries()) {
     const ends = { a: interfaceOf(link.a), b: interfaceOf(link.b) };
@@ -123,10 +128,17 @@ export function planEmulation(topology: Topology, options: EmulationOptions): Pl
         // Loss must hit single packets, not the 44 of a segmentation super-packet.
         ip.get(link[side])?.push(`link set ${ends[side]} gso_max_segs 1`);
       }
+      const kernel = netemCan(options.netem, forth) && netemCan(options.netem, back);
       for (const [from, to, quality, salt] of [
         [`r${at}a`, `r${at}b`, forth, 2 * at],
         [`r${at}b`, `r${at}a`, back, 2 * at + 1],
       ] as const) {
+        if (kernel) {
+          const rate_bps =
+            quality.capacity_bps === undefined ? undefined : quality.capacity_bps * options.scale;
+          relayTc.push(...netemLines(from, to, quality, rate_bps, options.seed * 1_000_003 + salt));
+          continue;
+        }
         const { delay_ns = 0, jitter_ns = 0, loss_ratio, duplicate_ratio, reorder_ratio } = quality;
         const seed = options.seed * 1_000_003 + salt;
         rules.push(
@@ -151,7 +163,7 @@ export function planEmulation(topology: Topology, options: EmulationOptions): Pl
     }
   }
   addRoutes(router, interfaces, ip);
-  const needsRelay = rules.length > 0;
+  const needsRelay = relayIp.length > 0;
   if (needsRelay) create.unshift(`netns add ${relaySpace}`);
   const forwards = (at: number): string => (nodes[at]?.kind === 'host' ? '0' : '1');
   const spaces = nodes.map(({ id }, at) => ({
@@ -176,8 +188,8 @@ export function planEmulation(topology: Topology, options: EmulationOptions): Pl
   const relay = needsRelay
     ? {
         space: relaySpace,
-        script: scriptOf([], ['net.ipv6.conf.all.disable_ipv6=1'], relayIp, []),
-        rules: `${rules.join('\n')}\n`,
+        script: scriptOf([], ['net.ipv6.conf.all.disable_ipv6=1'], relayIp, relayTc),
+        rules: rules.map((rule) => `${rule}\n`).join(''),
       }
     : undefined;
   return { name: options.name, spaces, create: `${create.join('\n')}\n`, relay, interfaces };

@@ -18,7 +18,9 @@ export interface Emulation {
   name: string;
   nodes: number;
   links: number;
+  /** Some links go through our relay, some through netem. */
   relayed: boolean;
+  netem: boolean;
 }
 
 function needRoot(): void {
@@ -100,7 +102,8 @@ export async function up(topology: Topology, options: EmulationOptions): Promise
     name: plan.name,
     nodes: topology.nodes.length,
     links: topology.links.length,
-    relayed: plan.relay !== undefined,
+    relayed: plan.relay !== undefined && plan.relay.rules !== '',
+    netem: plan.relay?.script.includes(' netem ') ?? false,
   };
 }
 
@@ -114,7 +117,7 @@ async function make(plan: Plan): Promise<void> {
       await feed('ip', ['netns', 'exec', job.name, 'sh'], job.script);
   };
   await Promise.all(Array.from({ length: PARALLEL }, work));
-  if (plan.relay) await startRelay(plan.name, plan.relay);
+  if (plan.relay && plan.relay.rules !== '') await startRelay(plan.name, plan.relay);
 }
 
 async function startRelay(name: string, relay: NonNullable<Plan['relay']>): Promise<void> {
