@@ -22,6 +22,8 @@ import {
   parseGid,
   VerbsError,
 } from '../verbs/index.ts';
+import { type Found, Place, placeOfInterface, placeOfRdma } from './host/place.ts';
+import { unusable } from './host/unusable.ts';
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 
@@ -84,6 +86,10 @@ const DeviceReport = v.object({
   firmware: v.nullable(v.string()),
   limits: v.nullable(LimitsReport),
   ports: v.array(PortReport),
+  /** NUMA and PCIe; for a device without hardware of its own, of the interface under it. null when there is none. */
+  place: v.nullable(Place),
+  /** Whose place it is, or why there is none. */
+  place_reason: v.string(),
   /** Why the device could not be asked, null when it could. */
   problem: v.nullable(ProblemReport),
 });
@@ -94,6 +100,8 @@ export const DevicesReport = v.object({
   /** Why this provider answers. */
   provider_reason: v.string(),
   devices: v.array(DeviceReport),
+  /** Hardware that could do RDMA but cannot be used, and why. */
+  unusable: v.array(v.object({ name: v.string(), what: v.string(), cause: v.string(), remedy: v.string() })),
   /** The device that tools take when none is named, null when there is none. */
   default_device: v.nullable(v.string()),
 });
@@ -108,6 +116,8 @@ export interface DevicesOptions {
   readonly device?: string;
   /** Address of a far end: the GIDs that suit it are chosen. */
   readonly peer?: string;
+  /** Where sysfs is. */
+  readonly sys?: string;
 }
 
 /** Lists the devices and asks each. Throws only when the verbs library or a named device is missing. */
@@ -123,9 +133,15 @@ export function takeStock(options: DevicesOptions = {}): DevicesReport {
   return {
     provider,
     provider_reason: reason,
-    devices: listed.map((summary) => askDevice(summary, options.peer)),
+    devices: listed.map((summary) => askDevice(summary, options)),
+    unusable: unusable(provider === 'system' ? all.map(({ name }) => name) : unlisted(reason), options.sys),
     default_device: all.length === 0 ? null : defaultDevice(),
   };
+}
+
+/** With the embedded device: none of the kernel's, when that is why it answers; otherwise nobody asked the system's library. */
+function unlisted(reason: string): string[] | undefined {
+  return reason.endsWith('lists no device') ? [] : undefined;
 }
 
 function defaultDevice(): string | null {
@@ -140,7 +156,7 @@ function defaultDevice(): string | null {
   }
 }
 
-function askDevice(summary: DeviceSummary, peer: string | undefined): DevicesReport['devices'][number] {
+function askDevice(summary: DeviceSummary, { peer, sys }: DevicesOptions): DevicesReport['devices'][number] {
   const identity = {
     name: summary.name,
     node_guid: summary.guid,
@@ -150,14 +166,36 @@ function askDevice(summary: DeviceSummary, peer: string | undefined): DevicesRep
   let context: Context | undefined;
   try {
     context = openDevice({ device: summary.name });
-    return { ...identity, ...askContext(context, peer), problem: null };
+    const answers = askContext(context, peer);
+    return { ...identity, ...answers, ...whereIs(summary.name, answers.ports, sys), problem: null };
   } catch (error) {
     if (!(error instanceof RdmakitError)) throw error;
     const problem = { what: error.message, cause: error.likelyCause ?? null, remedy: error.remedy ?? null };
-    return { ...identity, firmware: null, limits: null, ports: [], problem };
+    return {
+      ...identity,
+      firmware: null,
+      limits: null,
+      ports: [],
+      ...whereIs(summary.name, [], sys),
+      problem,
+    };
   } finally {
     context?.close();
   }
+}
+
+/** The kernel's devices have a place of their own, the embedded ones that of their interface. */
+export function whereIs(
+  name: string,
+  ports: readonly PortReport[],
+  sys?: string,
+): { place: Place | null; place_reason: string } {
+  const device = placeOfRdma(name, sys);
+  const below = ports.flatMap(({ gids }) => gids.map((gid) => gid.interface)).find((each) => each !== null);
+  const found: Found =
+    device ??
+    (below == null ? { place: null, why: 'its interface is not known' } : placeOfInterface(below, sys));
+  return { place: found.place, place_reason: found.why };
 }
 
 function askContext(

@@ -311,10 +311,13 @@ describe('discover', () => {
           fc.record({ dst: word, dev: device, lladdr: fc.constantFrom('02:00:00:00:00:01', '') }),
         ),
         routes: some(fc.record({ dst: word, dev: device, gateway: word })),
+        name: fc.constantFrom('h', 'x'.repeat(130), '\u0007\u200b', ' b ', '10.0.0.1', '10.0.0.0/8'),
       })
-      .map(({ interfaces, neighbours, routes }) =>
+      .map(({ name, interfaces, neighbours, routes }) =>
         [
-          'hostname\nh',
+          `hostname\n${name}`,
+          `rdma\neth0 ${name}`,
+          `lldp\n${JSON.stringify({ lldp: { interface: [{ name: 'eth1', chassis: { name: { value: name } }, port: { id: { value: name } } }] } })}`,
           `addresses\n${JSON.stringify(interfaces)}`,
           `neighbours\n${JSON.stringify(neighbours)}`,
           `routes\n${JSON.stringify(routes)}`,

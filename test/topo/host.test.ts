@@ -1,25 +1,12 @@
 import { afterAll, describe, expect, test } from 'bun:test';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { parseXml } from '../../src/topo/formats/xml.ts';
 import { HostReport, inventory } from '../../src/topo/host/inventory.ts';
 import { hostSvg, hostText } from '../../src/topo/host/picture.ts';
+import { fakeSysfs } from './sysfs.ts';
 
-const sys = mkdtempSync(join(tmpdir(), 'rdmakit-sys-'));
-afterAll(() => rmSync(sys, { recursive: true }));
-
-function file(path: string, text: string): void {
-  mkdirSync(dirname(join(sys, path)), { recursive: true });
-  writeFileSync(join(sys, path), `${text}\n`);
-}
-
-function device(path: string, files: Record<string, string>): void {
-  for (const [name, text] of Object.entries(files)) file(`devices/${path}/${name}`, text);
-  mkdirSync(join(sys, 'bus/pci/devices'), { recursive: true });
-  symlinkSync(join(sys, 'devices', path), join(sys, 'bus/pci/devices', path.split('/').at(-1) ?? ''));
-}
+const { sys, file, device, remove } = fakeSysfs();
+afterAll(remove);
 
 for (const node of [0, 1]) {
   file(`devices/system/node/node${node}/cpulist`, node === 0 ? '0-15' : '16-31');

@@ -13,6 +13,23 @@ const Devices = defineDocument('topo-devices', 1, DevicesReport);
 
 const HEAD = ['device', 'port', 'state', 'mtu', 'speed', 'gid', 'address', 'type', 'interface'];
 
+/** `eth0: PCIe 0000:03:00.0 (behind 0000:00:01.0), 16.0 GT/s PCIe x8, NUMA node 1, CPUs 16-31, driver mlx5_core` */
+function placeText({ place, place_reason }: DevicesReport['devices'][number]): string {
+  if (place === null) return `no place in the machine, ${place_reason}`;
+  const { address, path, pcie_link, pcie_degraded, numa_node, local_cpus, driver } = place;
+  const above = path.filter((part) => part !== address);
+  return [
+    `${path.length > 0 ? 'PCIe ' : ''}${address}${above.length > 0 ? ` (behind ${above.join(' > ')})` : ''}`,
+    pcie_link === null ? '' : `${pcie_link}${pcie_degraded ? ' (below what the device can do)' : ''}`,
+    numa_node === null ? 'NUMA node not said' : `NUMA node ${numa_node}`,
+    local_cpus === null ? '' : `CPUs ${local_cpus}`,
+    driver === null ? 'no driver' : `driver ${driver}`,
+    place_reason,
+  ]
+    .filter(Boolean)
+    .join(', ');
+}
+
 /** One row a GID; device and port only in the first row of theirs. `*` marks the GID to use. */
 function portRows(name: string, port: PortReport): string[][] {
   const speed = port.link_speed_bps === 0 ? '-' : formatRate(port.link_speed_bps);
@@ -33,7 +50,9 @@ function printDevices(report: DevicesReport, io: Io): void {
     io.table({ head: HEAD, rows, align: ['left', 'right', 'left', 'right', 'right', 'left'] });
     io.line('');
   }
-  for (const { name, ports } of report.devices) {
+  for (const device of report.devices) {
+    const { name, ports } = device;
+    io.line(`${name}: ${placeText(device)}`);
     for (const { port, use_gid } of ports) {
       if (use_gid !== null) io.line(`${name} port ${port}: use GID ${use_gid.index}, ${use_gid.reason}`);
     }
@@ -51,6 +70,9 @@ export const devicesSpec = defineCommand({
       'address, type and network interface behind each GID.',
     'The GID marked with * is the one a tool should send from; the lines below the table say why. With --peer the ' +
       'choice is made for that far end.',
+    'Each device is shown with its place: PCIe address and link, NUMA node and the CPUs near it. An embedded device, or ' +
+      'Soft-RoCE, has the place of its interface; a virtual interface has none.',
+    'Cards that could do RDMA but have no driver, module or userspace library for it are named with what to do.',
     'On a machine without RDMA hardware the embedded device answers: one device for each network interface.',
   ],
   options: {
@@ -77,6 +99,7 @@ export const devicesSpec = defineCommand({
     });
     io.result(Devices, report);
     printDevices(report, io);
+    for (const { what, cause, remedy } of report.unusable) io.warn(`${what}; ${cause}; try: ${remedy}`);
     for (const { problem } of report.devices) {
       if (problem !== null) io.warn(`${problem.what}; ${problem.cause ?? ''}; try: ${problem.remedy ?? ''}`);
     }

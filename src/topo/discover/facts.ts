@@ -33,17 +33,22 @@ const Interface = v.object({
     ),
   ),
 });
+const ADDRESS = /^[0-9a-fA-F.:]{2,45}$/;
 const Neighbour = v.object({
-  dst: v.string(),
+  dst: v.pipe(v.string(), v.regex(ADDRESS)),
   dev: v.optional(v.string()),
   lladdr: v.optional(v.string()),
   state: v.optional(v.array(v.string())),
 });
 const Route = v.object({
   dst: v.string(),
-  gateway: v.optional(v.string()),
+  gateway: v.optional(v.pipe(v.string(), v.regex(ADDRESS))),
   dev: v.optional(v.string()),
-  nexthops: v.optional(v.array(v.object({ gateway: v.optional(v.string()), dev: v.optional(v.string()) }))),
+  nexthops: v.optional(
+    v.array(
+      v.object({ gateway: v.optional(v.pipe(v.string(), v.regex(ADDRESS))), dev: v.optional(v.string()) }),
+    ),
+  ),
 });
 
 export interface Facts {
@@ -75,6 +80,14 @@ function listOf<T>(text: string, schema: v.GenericSchema<unknown, T>, what: stri
     const parsed = v.safeParse(schema, item);
     return parsed.success ? [parsed.output] : [];
   });
+}
+
+/** Names from elsewhere become ids of nodes, and two of them the id of a link: nothing invisible, no length without end. */
+function clean(name: string): string {
+  return name
+    .replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '')
+    .slice(0, 56)
+    .trim();
 }
 
 function pairsOf(text: string): [string, string][] {
@@ -114,7 +127,9 @@ function readLldp(text: string): Facts['lldp'] {
     const device = dig(item, ['name']);
     const name = dig(item, ['chassis', 'name', 'value']) ?? dig(item, ['chassis', 'id', 'value']);
     const port = dig(item, ['port', 'id', 'value']) ?? dig(item, ['port', 'descr', 'value']);
-    return device === undefined || name === undefined || port === undefined ? [] : [{ device, name, port }];
+    const found = [device, name, port].map((text) => clean(text ?? ''));
+    const [own = '', chassis = '', far = ''] = found;
+    return found.includes('') ? [] : [{ device: own, name: chassis, port: far }];
   });
 }
 
@@ -131,13 +146,13 @@ export function readFacts(text: string): Facts {
     Number(mbps) > 0 ? [[device, Number(mbps) * 1e6] as const] : [],
   );
   return {
-    hostname: section('hostname').trim().split('\n')[0] || 'host',
+    hostname: clean(section('hostname').trim().split('\n')[0] ?? '') || 'host',
     machine: section('machine').trim(),
     interfaces: listOf(section('addresses') || section('links'), Interface, 'interfaces'),
     neighbours: listOf(section('neighbours'), Neighbour, 'neighbours'),
     routes: listOf(section('routes'), Route, 'routes'),
     speed_bps: new Map(speeds),
-    rdma: new Map(pairsOf(section('rdma'))),
+    rdma: new Map(pairsOf(section('rdma')).map(([device, name]) => [clean(device), clean(name)])),
     lldp: readLldp(section('lldp')),
   };
 }

@@ -305,9 +305,20 @@ class Merger {
         this.#links.push({ a, b });
         continue;
       }
-      add({ id: subnet, kind: 'switch', tier: 1, label: 'subnet' });
-      for (const member of members) this.#links.push({ a: member, b: { id: subnet } });
+      // Somebody may have named a switch like one.
+      let id = subnet;
+      while (builder.has(id)) id = `subnet ${id}`;
+      add({ id, kind: 'switch', tier: 1, label: 'subnet' });
+      for (const member of members) this.#links.push({ a: member, b: { id } });
     }
+    const ports = new Set<string>();
+    // Two hosts may claim the same port of a switch, when one of them remembers an old cable.
+    const free = ({ id, device }: Member): string | undefined => {
+      const key = JSON.stringify([id, device]);
+      if (device === undefined || ports.has(key)) return undefined;
+      ports.add(key);
+      return device;
+    };
     const seen = new Set<string>();
     for (const { a, b, label } of this.#links) {
       // A cable between two asked hosts with LLDP is told by both.
@@ -315,7 +326,8 @@ class Merger {
       if (a.id === b.id || seen.has(key)) continue;
       seen.add(key);
       const capacity_bps = least(a.speed_bps, b.speed_bps);
-      builder.link({ a: a.id, b: b.id, a_port: a.device, b_port: b.device, capacity_bps, label });
+      const [a_port, b_port] = [free(a), free(b)];
+      builder.link({ a: a.id, b: b.id, a_port, b_port, capacity_bps, label });
     }
     return builder.build({ name: 'discovered' });
   }

@@ -3,25 +3,17 @@
  * rights and no tools are needed; what a machine does not have is absent, not an error.
  */
 
-import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import * as v from 'valibot';
+import { Place, placeAt } from './place.ts';
+import { entries, read } from './sysfs.ts';
 
 const Device = v.object({
-  /** PCIe address, or the name of another bus's device. */
-  address: v.string(),
+  ...Place.entries,
   kind: v.picklist(['network', 'accelerator']),
   vendor: v.nullable(v.string()),
   device: v.nullable(v.string()),
-  driver: v.nullable(v.string()),
-  /** null when the machine has one node only, or does not say. */
-  numa_node: v.nullable(v.number()),
-  /** PCIe addresses from the root port down to the device itself. */
-  path: v.array(v.string()),
-  /** `16.0 GT/s PCIe x16`, null for other buses. */
-  pcie_link: v.nullable(v.string()),
-  /** Whether the link runs below what the device can do. */
-  pcie_degraded: v.boolean(),
   interfaces: v.array(v.object({ name: v.string(), state: v.string(), speed_bps: v.nullable(v.number()) })),
   rdma: v.array(v.string()),
 });
@@ -40,30 +32,6 @@ export const HostReport = v.object({
 });
 export type HostReport = v.InferOutput<typeof HostReport>;
 export type HostDevice = HostReport['devices'][number];
-
-function read(...path: string[]): string | undefined {
-  try {
-    return readFileSync(join(...path), 'utf8').trim();
-  } catch {
-    return undefined;
-  }
-}
-
-function entries(...path: string[]): string[] {
-  try {
-    return readdirSync(join(...path)).sort();
-  } catch {
-    return [];
-  }
-}
-
-function linkName(...path: string[]): string | null {
-  try {
-    return basename(readlinkSync(join(...path)));
-  } catch {
-    return null;
-  }
-}
 
 function numaNodes(sys: string): HostReport['numa_nodes'] {
   return entries(sys, 'devices/system/node')
@@ -92,30 +60,18 @@ function interfacesOf(folder: string): HostDevice['interfaces'] {
   });
 }
 
-function describe(folder: string, kind: HostDevice['kind']): HostDevice {
-  const real = realpathSync(folder);
-  const path = real.split('/').filter((part) => /^[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/.test(part));
-  const numa = Number(read(real, 'numa_node') ?? -1);
-  const [speed, width] = [read(real, 'current_link_speed'), read(real, 'current_link_width')];
-  const [mostSpeed, mostWidth] = [read(real, 'max_link_speed'), read(real, 'max_link_width')];
-  const known = speed !== undefined && width !== undefined && width !== '0' && !speed.startsWith('Unknown');
-  return {
-    address: basename(real),
-    kind,
-    vendor: read(real, 'vendor') ?? null,
-    device: read(real, 'device') ?? null,
-    driver: linkName(real, 'driver'),
-    numa_node: numa >= 0 ? numa : null,
-    path,
-    pcie_link: known ? `${speed} x${width}` : null,
-    pcie_degraded:
-      known &&
-      mostSpeed !== undefined &&
-      mostWidth !== undefined &&
-      (Number.parseFloat(speed) < Number.parseFloat(mostSpeed) || Number(width) < Number(mostWidth)),
-    interfaces: interfacesOf(real),
-    rdma: entries(real, 'infiniband'),
-  };
+function describe(folder: string, kind: HostDevice['kind']): HostDevice | undefined {
+  const place = placeAt(folder);
+  return (
+    place && {
+      ...place,
+      kind,
+      vendor: read(folder, 'vendor') ?? null,
+      device: read(folder, 'device') ?? null,
+      interfaces: interfacesOf(folder),
+      rdma: entries(folder, 'infiniband'),
+    }
+  );
 }
 
 /** Kind of a PCI class code: 0x02 is network, 0x03 display, 0x12 processing accelerators. */
@@ -130,7 +86,8 @@ export function inventory(sys = '/sys'): HostReport {
   for (const name of entries(sys, 'bus/pci/devices')) {
     const folder = join(sys, 'bus/pci/devices', name);
     const kind = kindOf(read(folder, 'class') ?? '');
-    if (kind) devices.push(describe(folder, kind));
+    const device = kind && describe(folder, kind);
+    if (device) devices.push(device);
   }
   // Network cards on other buses (virtio behind PCI is found through its parent, virtio-mmio is not on PCI at all).
   const known = new Set(devices.flatMap(({ interfaces }) => interfaces.map(({ name }) => name)));
@@ -138,6 +95,7 @@ export function inventory(sys = '/sys'): HostReport {
     const folder = join(sys, 'class/net', name, 'device');
     if (known.has(name) || !existsSync(folder)) continue;
     const device = describe(folder, 'network');
+    if (!device) continue;
     const parent = devices.find(({ address }) => address === device.path.at(-1));
     if (parent) parent.interfaces.push(...device.interfaces);
     else devices.push(device);
