@@ -32,6 +32,7 @@
 	X(resp_cqe_error)             /* receive completions with error */ \
 	X(retransmitted_packets) \
 	X(selective_retransmits)      /* of these, by selective recovery */ \
+	X(probes_sent)                /* packets sent again to learn what has arrived */ \
 	X(sacks_sent) \
 	X(sacks_received) \
 	X(rx_icrc_encapsulated)       /* dropped: bad ICRC */ \

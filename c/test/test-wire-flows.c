@@ -96,6 +96,29 @@ static void test_loss(void **state)
 	}
 }
 
+/* Packets that are late but not lost are sent again, once each: their late arrival must not make others look lost. */
+static void test_late_packets(void **state)
+{
+	struct flow f;
+	(void)state;
+	for (int read = 0; read < 2; read++) {
+		rig_start();
+		rig.bytes_per_s = RATE;
+		rig.delay_ns = 1000000;
+		open_flow(&f, read ? IBV_WR_RDMA_READ : IBV_WR_RDMA_WRITE);
+		run(&f, 1, 50000000);
+		uint64_t sent = rig.sent, again = sr.counters.retransmitted_packets;
+		rig.reorder = 0.002;
+		run(&f, 1, 100000000);
+		sent = rig.sent - sent;
+		again = sr.counters.retransmitted_packets - again;
+		print_message("%s: of %llu packets %.0f came late, %llu were sent again\n", read ? "READ" : "WRITE",
+			      (unsigned long long)sent, (double)sent * rig.reorder, (unsigned long long)again);
+		assert_true((double)again < (double)sent * rig.reorder * 2);
+		rig_free(f.e);
+	}
+}
+
 static void test_fair(void **state)
 {
 	struct flow f[4];
@@ -134,6 +157,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_write_fills_the_link),
 		cmocka_unit_test(test_loss),
+		cmocka_unit_test(test_late_packets),
 		cmocka_unit_test(test_fair),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,13 +37,14 @@ static void test_crc(void **state)
 
 static void test_sack(void **state)
 {
-	struct sr_sack in = { .echo_psn = 0xabcdef, .held_us = 1234, .words = 3, .bits = { 6, 0, UINT64_C(1) << 63 } }, out;
+	struct sr_sack in = { .echo_psn = 0xabcdef, .echo_sends = 99, .held_us = 1234, .words = 3, .bits = { 6, 0, UINT64_C(1) << 63 } }, out;
 	uint8_t bytes[SR_SACK_BYTES_MAX + 8] = { 0 };
 	(void)state;
 	size_t n = sr_sack_build(&in, bytes);
 	assert_int_equal(n, 32);
 	assert_true(sr_sack_parse(&out, bytes, n));
 	assert_int_equal(out.echo_psn, in.echo_psn);
+	assert_int_equal(out.echo_sends, in.echo_sends);
 	assert_int_equal(out.held_us, in.held_us);
 	assert_int_equal(out.words, 3);
 	assert_memory_equal(out.bits, in.bits, 24);
@@ -167,9 +168,12 @@ static void test_window_grows_and_shrinks(void **state)
 	for (int i = 0; i < 200; i++)
 		sr_cc_ack(&cc, 1, 5000, true, now_us += 5000);
 	assert_true(sr_cc_window(&cc) < grown / 2);
-	for (int i = 0; i < 2000; i++)
-		sr_cc_ack(&cc, 1, 100000, true, now_us += 1000);
-	assert_int_equal(sr_cc_window(&cc), SR_CC_MIN_PACKETS);
+	assert_true(sr_cc_window(&cc) >= SR_CC_MIN_PACKETS);
+	/* Acknowledgements without a time do not open it. */
+	uint32_t shrunk = sr_cc_window(&cc);
+	for (int i = 0; i < 100; i++)
+		sr_cc_ack(&cc, 32, 0, true, now_us += 50);
+	assert_int_equal(sr_cc_window(&cc), shrunk);
 	for (int i = 0; i < 100000; i++)
 		sr_cc_ack(&cc, 64, 20, true, now_us += 20);
 	assert_int_equal(sr_cc_window(&cc), SR_CC_MAX_PACKETS);

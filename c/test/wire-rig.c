@@ -158,6 +158,7 @@ void rig_start(void)
 	rig = (struct rig_net){ .now_ns = 1000000000, .delay_ns = 10000, .seed = 42 };
 	busy_until_ns[0] = busy_until_ns[1] = 0;
 	memset(&sr.counters, 0, sizeof(sr.counters));
+	sr_path_forget();
 	if (sr.qps) {
 		sr_wire.timers_due_ns = UINT64_MAX;
 		return;

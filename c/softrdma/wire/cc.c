@@ -75,18 +75,20 @@ static void end_round(struct sr_cc *cc, uint32_t now_us)
 void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, bool limited, uint32_t now_us)
 {
 	cc->round_acked += acked;
-	if (rtt_us)
+	if (rtt_us) {
+		cc->rtt_us = rtt_us;
 		measure(cc, rtt_us, now_us);
+	}
 	end_round(cc, now_us);
 	if (!limited)
 		return;
 	uint32_t target = sr_cc_target_us(cc);
-	if (rtt_us <= target) {
+	if (cc->rtt_us <= target) {
 		if (cc->slow_start)
 			cc->cwnd_q8 += Q8(acked);
 		else
 			cc->cwnd_q8 += (uint32_t)((uint64_t)Q8(acked) * Q8(4) / cc->cwnd_q8); /* four packets a round trip */
-	} else if (now_us - cc->decreased_us >= cc->srtt_us) {
+	} else if (rtt_us && now_us - cc->decreased_us >= cc->srtt_us) {
 		uint64_t cut = (uint64_t)cc->cwnd_q8 * 4 / 5 * (rtt_us - target) / rtt_us;
 		cc->cwnd_q8 -= cut > cc->cwnd_q8 / 2 ? cc->cwnd_q8 / 2 : (uint32_t)cut;
 		cc->slow_start = false;

@@ -28,6 +28,7 @@
 
 struct sr_cc {
 	uint32_t cwnd_q8;	/* packets, 8 fractional bits */
+	uint32_t rtt_us;	/* the latest; 0 = none yet */
 	uint32_t srtt_us;	/* 0 = none yet */
 	uint32_t rttvar_us;
 	uint32_t min_rtt_us;	/* of this epoch and the one before */
@@ -41,7 +42,8 @@ struct sr_cc {
 };
 
 void sr_cc_init(struct sr_cc *cc, uint32_t now_us);
-/* `acked` packets left the network; rtt_us of the newest, 0 when it cannot be measured. `limited`: the window was what held the
+/* `acked` packets left the network; rtt_us of the newest, 0 when it cannot be measured: then the
+ * latest measurement says whether the window may grow. `limited`: the window was what held the
  * sender back; one that is not used says nothing about the network and stays as it is. */
 void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, bool limited, uint32_t now_us);
 /* Another flow to the same place measured a smaller round trip: a flow that began behind a queue learns how short the path is. */

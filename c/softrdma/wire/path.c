@@ -27,12 +27,18 @@ static struct {
 	uint32_t min_us, since_us;
 } paths[PATHS];
 
-uint32_t sr_path_min_rtt_us(const struct sr_path *path, uint32_t rtt_us)
+static __typeof__(&paths[0]) row_of(const struct sr_path *path)
 {
-	uint32_t words[4], now_us = sr_wire_now_us();
+	uint32_t words[4];
 	memcpy(words, &path->to.sin6_addr, sizeof(words));
 	uint32_t hash = (words[0] ^ words[1] ^ words[2] ^ words[3]) * 2654435761u;
-	__typeof__(&paths[0]) p = &paths[hash >> 26];
+	return &paths[hash >> 26];
+}
+
+uint32_t sr_path_min_rtt_us(const struct sr_path *path, uint32_t rtt_us)
+{
+	uint32_t now_us = sr_wire_now_us();
+	__typeof__(&paths[0]) p = row_of(path);
 	if (memcmp(&p->to, &path->to.sin6_addr, sizeof(p->to)) != 0 || now_us - p->since_us > EPOCH_US) {
 		p->to = path->to.sin6_addr;
 		p->min_us = rtt_us;
@@ -42,3 +48,5 @@ uint32_t sr_path_min_rtt_us(const struct sr_path *path, uint32_t rtt_us)
 	}
 	return p->min_us;
 }
+
+void sr_path_forget(void) { memset(paths, 0, sizeof(paths)); }

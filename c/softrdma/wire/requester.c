@@ -78,6 +78,7 @@ static bool emit(struct sr_wire_qp *w, struct sr_swqe *e, uint32_t index, uint32
 	p.dma_len = e->length;
 	p.imm = p.inv_rkey = e->imm;
 	p.ackreq = ackreq;
+	p.sends = w->ours && w->req.inflight ? w->req.inflight->sends[p.psn % SR_WINDOW] : 0;
 	p.se = last && (e->flags & SR_WQE_SOLICITED);
 	if (read) {
 		uint32_t end = (k + count) << w->mtu_shift;
@@ -108,13 +109,13 @@ static bool want_ackreq(struct sr_wire_qp *w, bool last)
 	return false;
 }
 
-/* Forgets what the bitmaps said about these PSNs 2048 numbers ago. */
+/* Forgets what was known about the PSNs SR_WINDOW before these. */
 static void open_psns(struct sr_requester *r, uint32_t psn, uint32_t n)
 {
 	uint32_t now_us = sr_wire_now_us();
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t slot = (psn + i) % SR_WINDOW;
-		sr_bit_clear(r->inflight->again, slot);
+		r->inflight->sends[slot] = 0;
 		r->inflight->sent_us[slot] = now_us;
 	}
 }
@@ -161,10 +162,10 @@ static bool next_read(struct sr_wire_qp *w, struct sr_swqe *e, uint32_t room)
 	if (r->read_head - r->read_tail >= reads_limit(w) || (room < n && room < READ_ROOM_MIN && sr_req_inflight(r)))
 		return false;
 	n = n < room ? n : room;
+	open_psns(r, r->psn, n);
 	if (!emit(w, e, r->cursor, r->packet, n, true))
 		return false;
 	r->reads[r->read_head++ % SR_READS_MAX] = (struct sr_read_out){ r->psn, n };
-	open_psns(r, r->psn, n);
 	r->psn = sr_psn_add(r->psn, n);
 	r->packet += n;
 	return true;
@@ -192,11 +193,11 @@ static bool send_next(struct sr_wire_qp *w)
 		if (!next_read(w, e, room))
 			return false;
 	} else {
+		if (rc)
+			open_psns(r, r->psn, 1);
 		/* A packet that fills the window must bring an answer. */
 		if (!emit(w, e, r->cursor, r->packet, 1, want_ackreq(w, r->packet + 1 == packets || room == 1)))
 			return false;
-		if (rc)
-			open_psns(r, r->psn, 1);
 		r->psn = sr_psn_add(r->psn, 1);
 		r->packet++;
 	}
@@ -213,27 +214,32 @@ static bool send_next(struct sr_wire_qp *w)
 static bool send_again(struct sr_wire_qp *w, uint32_t psn)
 {
 	struct sr_requester *r = &w->req;
+	struct sr_inflight *f = r->inflight;
 	uint32_t index, n = 1, now_us = sr_wire_now_us();
+	uint8_t sends = 0;
 	struct sr_swqe *e = sr_req_find(w, psn, &index);
 	if (!e)
 		return false;
 	const struct sr_read_out *read = e->opcode == IBV_WR_RDMA_READ ? sr_req_read_of(w, psn) : NULL;
 	if (read) {
 		uint32_t limit = read->npsn - ((psn - read->psn) & SR_PSN_MASK);
-		while (n < limit && sr_bit(r->inflight->lost, (psn + n) % SR_WINDOW))
+		while (n < limit && sr_bit(f->lost, (psn + n) % SR_WINDOW))
 			n++;
+	}
+	for (uint32_t i = 0; i < n; i++)
+		sends = f->sends[(psn + i) % SR_WINDOW] > sends ? f->sends[(psn + i) % SR_WINDOW] : sends;
+	sends = sends < SR_SENDS_MAX ? sends + 1 : SR_SENDS_MAX;
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t slot = (psn + i) % SR_WINDOW;
+		sr_bit_clear(f->lost, slot);
+		f->sends[slot] = sends;
+		f->sent_us[slot] = now_us;
 	}
 	uint32_t k = (psn - e->psn_first) & SR_PSN_MASK;
 	bool last = k + 1 == sr_req_packets(w, e) || r->lost_count == 1 || (r->refused && psn == r->refused_psn);
+	r->lost_count -= n;
 	if (!emit(w, e, index, k, n, read || want_ackreq(w, last)))
 		return false;
-	for (uint32_t i = 0; i < n; i++) {
-		uint32_t slot = (psn + i) % SR_WINDOW;
-		sr_bit_clear(r->inflight->lost, slot);
-		sr_bit_set(r->inflight->again, slot);
-		r->inflight->sent_us[slot] = now_us;
-	}
-	r->lost_count -= n;
 	SR_COUNT_N(retransmitted_packets, read ? 1 : n);
 	if (w->ours)
 		SR_COUNT(selective_retransmits);

@@ -95,13 +95,18 @@ static void implied_ack(struct sr_wire_qp *w, const struct sr_swqe *e)
 	sr_req_ack_upto(w, (e->psn_first - 1) & SR_PSN_MASK);
 }
 
+void sr_req_note_newest(struct sr_requester *r, uint32_t psn, uint8_t sends)
+{
+	uint32_t slot = psn % SR_WINDOW, sent_us = r->inflight->sent_us[slot];
+	if (r->inflight->sends[slot] == sends && (int32_t)(sent_us - r->newest_us) > 0)
+		r->newest_us = sent_us;
+}
+
 /* Plain acknowledgements and READ data: the window may grow, but they carry no timing (sack.c does). */
-static void note_arrival(struct sr_wire_qp *w, uint32_t psn, uint32_t acked, uint32_t inflight_before)
+static void note_arrival(struct sr_wire_qp *w, const struct sr_pkt *p, uint32_t acked, uint32_t inflight_before)
 {
 	struct sr_requester *r = &w->req;
-	uint32_t sent_us = r->inflight->sent_us[psn % SR_WINDOW];
-	if ((int32_t)(sent_us - r->newest_us) > 0)
-		r->newest_us = sent_us;
+	sr_req_note_newest(r, p->psn, p->sends);
 	if (w->ours && acked)
 		sr_cc_ack(&r->cc, acked, 0, inflight_before * 2 >= sr_cc_window(&r->cc), sr_wire_now_us());
 }
@@ -114,7 +119,7 @@ static void on_ack(struct sr_wire_qp *w, const struct sr_pkt *p)
 		return; /* old */
 	sr_req_ack_upto(w, p->psn);
 	uint32_t after = sr_req_inflight(r);
-	note_arrival(w, p->psn, before > after ? before - after : (r->una - una) & SR_PSN_MASK, before);
+	note_arrival(w, p, before > after ? before - after : (r->una - una) & SR_PSN_MASK, before);
 	sr_req_detect_loss(w);
 	sr_req_advance(w);
 }
@@ -143,7 +148,7 @@ static void on_read_data(struct sr_wire_qp *w, const struct sr_pkt *p)
 	}
 	executed(r, p->psn);
 	sr_req_mark_done(w, p->psn);
-	note_arrival(w, p->psn, 1, before);
+	note_arrival(w, p, 1, before);
 	if (p->psn != r->una)
 		sr_req_detect_loss(w);
 	sr_req_advance(w);

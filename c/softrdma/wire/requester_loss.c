@@ -110,7 +110,7 @@ void sr_req_detect_loss(struct sr_wire_qp *w)
 		if (i >= span)
 			break;
 		int32_t later_us = (int32_t)(r->newest_us - f->sent_us[slot]);
-		if ((!sr_bit(f->again, slot) && span - i > SR_REORDER) || later_us > (int32_t)reorder_us)
+		if ((!f->sends[slot] && span - i > SR_REORDER) || later_us > (int32_t)reorder_us)
 			lost += lose(w, sr_psn_add(r->una, (uint32_t)i));
 		i++;
 	}
@@ -167,6 +167,7 @@ void sr_req_probe(struct sr_wire_qp *w)
 	if (r->una == r->psn || r->probes >= PROBES_MAX)
 		return;
 	r->probes++;
+	SR_COUNT(probes_sent);
 	/* The oldest, which the responder may have reported and forgotten, and gaps that are known: sent so long ago that the
 	 * retransmission must have been lost too. */
 	sr_req_doubt(w, r->una);

@@ -200,7 +200,8 @@ static uint32_t execute_read(struct sr_wire_qp *w, const struct sr_pkt *p)
 	}
 	s->msn = (s->msn + 1) & 0xffffff;
 	sr_rsp_queue(w, &(struct sr_reply){ .kind = SR_OP_RC_READ_REQUEST, .psn = s->psn, .npsn = npsn, .msn = s->msn,
-					    .rkey = p->rkey, .va = p->va, .length = p->dma_len, .arrived_ns = sr_wire.arrived_ns });
+					    .rkey = p->rkey, .va = p->va, .length = p->dma_len, .sends = w->ours ? p->sends : 0,
+					    .arrived_ns = sr_wire.arrived_ns });
 	return npsn;
 }
 
@@ -261,6 +262,7 @@ void sr_rsp_execute(struct sr_wire_qp *w, const struct sr_pkt *p)
 		sr_ooo_forget(w, s->psn, npsn);
 	s->psn = sr_psn_add(s->psn, npsn);
 	s->acked++;
+	s->untimed++;
 	if (p->ackreq && !whole)
 		sr_rsp_owe_ack(w);
 }
@@ -272,7 +274,8 @@ static void read_again(struct sr_wire_qp *w, const struct sr_pkt *p)
 	struct sr_responder *s = &w->rsp;
 	uint32_t npsn = p->dma_len ? (p->dma_len + w->mtu - 1) >> w->mtu_shift : 1, known = (s->psn - p->psn) & SR_PSN_MASK;
 	struct sr_reply reply = { .kind = SR_OP_RC_READ_REQUEST, .again = true, .psn = p->psn, .npsn = npsn, .msn = s->msn,
-				  .rkey = p->rkey, .va = p->va, .length = p->dma_len, .arrived_ns = sr_wire.arrived_ns };
+				  .rkey = p->rkey, .va = p->va, .length = p->dma_len, .sends = w->ours ? p->sends : 0,
+				  .arrived_ns = sr_wire.arrived_ns };
 	if (p->dma_len > 1u << 31)
 		return;
 	if (npsn > known) {
@@ -315,6 +318,7 @@ void sr_rsp_request(struct sr_wire_qp *w, const struct sr_pkt *p, const uint8_t 
 	if (s->nak_fatal)
 		return;
 	s->echo_psn = p->psn;
+	s->echo_sends = p->sends;
 	s->echo_ns = sr_wire.arrived_ns;
 	if (ahead == 0) {
 		sr_rsp_execute(w, p);

@@ -44,8 +44,9 @@ static bool send_read_packet(struct sr_wire_qp *w, struct sr_reply *r)
 		     : r->sent + 1 == r->npsn ? SR_OP_RC_READ_RESP_LAST
 					      : SR_OP_RC_READ_RESP_MIDDLE;
 	struct sr_pkt p = with_aeth(w, op, r->psn + r->sent, SR_AETH_ACK, r->msn);
+	p.sends = r->sends;
 	if (w->ours && r->sent == 0 && r->npsn >= SR_SACK_FROM)
-		sr_sack_before_data(w, r->psn, r->arrived_ns);
+		sr_sack_before_data(w, r);
 	if (iov.iov_len) {
 		iov.iov_base = sr_remote_ptr(w->qp, r->rkey, r->va + off, iov.iov_len, IBV_ACCESS_REMOTE_READ);
 		if (!iov.iov_base)
@@ -108,8 +109,9 @@ void sr_rsp_ack(struct sr_wire_qp *w)
 	if (!s->ack_due || sr_rsp_has_replies(w))
 		return; /* behind READ data still to be sent: an earlier acknowledgement would say that it was lost */
 	sr_list_del(&w->ack_node);
-	if (w->ours && (sr_ooo_any(w) || s->acked >= SR_SACK_FROM)) {
+	if (w->ours && (sr_ooo_any(w) || s->untimed >= SR_SACK_FROM)) {
 		sr_sack_send(w);
+		s->untimed = 0;
 	} else {
 		struct sr_pkt p = with_aeth(w, SR_OP_RC_ACK, s->psn - 1, SR_AETH_ACK, s->msn);
 		sr_tx_packet(&w->path, &p, NULL, 0);

@@ -4,7 +4,8 @@
  *   BTH    opcode SR_OP_SACK, PSN = the next the responder expects (all before it arrived)
  *   AETH   ACK syndrome, MSN
  *   payload
- *     echo PSN 32      the request that arrived last
+ *     sends 8          which transmission of a request arrived last (packet.h), and
+ *     echo PSN 24      which request
  *     held 32          microseconds from its arrival at the kernel to this answer: the rest of the round trip is the network
  *     bitmap 64 x n    bit i of word j: PSN + 64 j + i arrived; big endian, n <= SR_WINDOW / 64
  *
@@ -18,7 +19,7 @@
 
 size_t sr_sack_build(const struct sr_sack *sack, uint8_t *out)
 {
-	sr_put32(out, sack->echo_psn);
+	sr_put32(out, (uint32_t)sack->echo_sends << 24 | sack->echo_psn);
 	sr_put32(out + 4, sack->held_us);
 	for (int i = 0; i < sack->words; i++)
 		sr_put64(out + 8 + i * 8, sack->bits[i]);
@@ -29,6 +30,7 @@ bool sr_sack_parse(struct sr_sack *sack, const uint8_t *payload, size_t len)
 {
 	if (len < 8 || len > SR_SACK_BYTES_MAX || len % 8 != 0)
 		return false;
+	sack->echo_sends = payload[0];
 	sack->echo_psn = sr_get32(payload) & SR_PSN_MASK;
 	sack->held_us = sr_get32(payload + 4);
 	sack->words = (int)((len - 8) / 8);
@@ -54,15 +56,15 @@ static void send_sack(struct sr_wire_qp *w, struct sr_sack *sack, uint32_t psn, 
 
 void sr_sack_send(struct sr_wire_qp *w)
 {
-	struct sr_sack sack = { .echo_psn = w->rsp.echo_psn };
+	struct sr_sack sack = { .echo_psn = w->rsp.echo_psn, .echo_sends = w->rsp.echo_sends };
 	sack.words = sr_ooo_bitmap(w, sack.bits, SR_BITMAP_WORDS);
 	send_sack(w, &sack, w->rsp.psn, w->rsp.echo_ns);
 }
 
-void sr_sack_before_data(struct sr_wire_qp *w, uint32_t psn, uint64_t arrived_ns)
+void sr_sack_before_data(struct sr_wire_qp *w, const struct sr_reply *reply)
 {
-	struct sr_sack sack = { .echo_psn = psn };
-	send_sack(w, &sack, psn, arrived_ns);
+	struct sr_sack sack = { .echo_psn = reply->psn, .echo_sends = reply->sends };
+	send_sack(w, &sack, reply->psn, reply->arrived_ns);
 }
 
 /* What the bitmap says of one PSN. */
@@ -90,10 +92,9 @@ static uint32_t round_trip_us(struct sr_wire_qp *w, const struct sr_sack *sack)
 	uint32_t slot = sack->echo_psn % SR_WINDOW;
 	if (ago <= 0 || ago > SR_WINDOW)
 		return 0;
-	if ((int32_t)(r->inflight->sent_us[slot] - r->newest_us) > 0)
-		r->newest_us = r->inflight->sent_us[slot];
+	sr_req_note_newest(r, sack->echo_psn, sack->echo_sends);
 	int32_t total_us = (int32_t)((uint32_t)(sr_wire.arrived_ns / 1000) - r->inflight->sent_us[slot]);
-	if (sr_bit(r->inflight->again, slot) || total_us <= 0)
+	if (r->inflight->sends[slot] != sack->echo_sends || total_us <= 0)
 		return 0;
 	return (uint32_t)total_us > sack->held_us ? (uint32_t)total_us - sack->held_us : 1;
 }

@@ -29,7 +29,7 @@
 #define SR_ACK_EVERY 64		  /* ask for an acknowledgement at least this often (rxe does the same) */
 #define SR_WINDOW 4096		  /* PSNs a requester may be ahead; a power of two */
 #define SR_READ_CHUNK 256	  /* packets that one READ request asks for at most; long READs are several requests */
-#define SR_SACK_FROM 8	  /* packets from which on an acknowledgement to our own device is a SACK: it carries timing */
+#define SR_SACK_FROM 8	  /* packets after which an acknowledgement to our own device is a SACK: it carries timing */
 #define SR_READS_MAX 128	  /* outstanding READ requests and atomics of a queue pair */
 #define SR_TX_BUDGET 192	  /* packets a queue pair may send before others get a turn */
 
@@ -52,7 +52,7 @@ struct sr_path {
 struct sr_inflight {
 	uint64_t done[SR_BITMAP_WORDS];	 /* arrived at the responder, executed or not; of a READ: its data arrived here */
 	uint64_t lost[SR_BITMAP_WORDS];	 /* to be sent again */
-	uint64_t again[SR_BITMAP_WORDS]; /* was sent more than once */
+	uint8_t sends[SR_WINDOW];	 /* how often it was sent again, up to SR_SENDS_MAX; travels in the packet (packet.h) */
 	uint32_t sent_us[SR_WINDOW];	 /* when it was sent last */
 };
 
@@ -105,6 +105,7 @@ struct sr_res {
 struct sr_reply {
 	uint8_t kind;
 	bool again;	/* asked for once more: goes before what has not begun */
+	uint8_t sends;	/* of the request: goes back in the answer */
 	uint64_t arrived_ns; /* the request, at the kernel */
 	uint32_t psn;	/* of its first packet */
 	uint32_t npsn;
@@ -121,8 +122,10 @@ struct sr_ooo; /* reorder.c: packets that came ahead of a gap */
 struct sr_responder {
 	uint32_t psn;	    /* expected */
 	uint32_t msn;
-	uint32_t acked;	    /* packets taken since the last acknowledgement went out */
-	uint32_t echo_psn;  /* the request that arrived last */
+	uint32_t acked;	    /* packets taken since the last acknowledgement went out, */
+	uint32_t untimed;   /* and since the last that carried timing */
+	uint32_t echo_psn;  /* the request that arrived last, */
+	uint8_t echo_sends; /* which of its transmissions it was, */
 	uint64_t echo_ns;   /* and when the kernel got it */
 	bool ack_due;
 	bool sack_due;
@@ -226,6 +229,8 @@ size_t sr_steer_receive(uint8_t *buf, size_t size, struct sockaddr_in6 *from, st
 void sr_path_init(struct sr_path *path, const struct sr_av *av, uint16_t src_port);
 /* Smallest round trip that any queue pair of this process measured on the way to that address lately, `rtt_us` included. */
 uint32_t sr_path_min_rtt_us(const struct sr_path *path, uint32_t rtt_us);
+/* Forgets these measurements: another network begins. */
+void sr_path_forget(void);
 
 /* tx.c: packets are gathered until sr_tx_flush(). Payload must stay until then, unless it is small: then it was copied. */
 #define SR_TX_COPY_BYTES 256
@@ -262,6 +267,8 @@ static inline uint32_t sr_req_packets(const struct sr_wire_qp *w, const struct s
 void sr_req_response(struct sr_wire_qp *w, const struct sr_pkt *p);
 void sr_req_ack_upto(struct sr_wire_qp *w, uint32_t psn); /* everything up to psn but READs and atomics */
 void sr_req_advance(struct sr_wire_qp *w);
+/* The transmission of psn that had this number arrived. An answer to an earlier one says nothing about when the latest was. */
+void sr_req_note_newest(struct sr_requester *r, uint32_t psn, uint8_t sends);
 static inline uint32_t sr_req_inflight(const struct sr_requester *r)
 {
 	return ((r->psn - r->una) & SR_PSN_MASK) - r->done_count - r->lost_count;
@@ -310,6 +317,7 @@ int sr_ooo_bitmap(const struct sr_wire_qp *w, uint64_t *bits, int words);
 /* sack.c */
 struct sr_sack {
 	uint32_t echo_psn, held_us;
+	uint8_t echo_sends;
 	int words;
 	uint64_t bits[SR_BITMAP_WORDS];
 };
@@ -317,7 +325,7 @@ struct sr_sack {
 size_t sr_sack_build(const struct sr_sack *sack, uint8_t *out);
 bool sr_sack_parse(struct sr_sack *sack, const uint8_t *payload, size_t len);
 void sr_sack_send(struct sr_wire_qp *w);
-void sr_sack_before_data(struct sr_wire_qp *w, uint32_t psn, uint64_t arrived_ns);
+void sr_sack_before_data(struct sr_wire_qp *w, const struct sr_reply *reply);
 void sr_sack_receive(struct sr_wire_qp *w, const struct sr_pkt *p);
 
 /* ud.c */
