@@ -96,6 +96,34 @@ static void test_loss(void **state)
 	}
 }
 
+/* Times in microseconds wrap around every 71 minutes, and are compared as if signed: neither the first half nor the second nor the
+ * moment of the change may cost more than what was lost; nor may a pause of any length. */
+static void test_uptimes(void **state)
+{
+	static const uint64_t starts_s[] = { 1, 2146, 2148, 3000, 4294, 6000, 9000 }, pauses_s[] = { 1, 2000, 2500, 4000, 4500 };
+	struct flow f;
+	(void)state;
+	for (size_t i = 0; i < 12; i++) {
+		rig_start();
+		rig.bytes_per_s = RATE;
+		rig.queue_bytes = 1 << 20;
+		rig.now_ns = (i < 7 ? starts_s[i] : starts_s[i % 7]) * UINT64_C(1000000000);
+		open_flow(&f, IBV_WR_RDMA_WRITE);
+		run(&f, 1, 1000000);
+		rig_run(1000000000, NULL); /* all done */
+		if (i >= 7)
+			rig.now_ns += pauses_s[i - 7] * UINT64_C(1000000000);
+		uint64_t lost = rig.lost, again = sr.counters.retransmitted_packets;
+		rig.loss = 0.01;
+		run(&f, 1, 20000000);
+		lost = rig.lost - lost;
+		again = sr.counters.retransmitted_packets - again;
+		assert_true(lost > 100);
+		assert_true(again < lost * 3 / 2); /* some of what is lost are acknowledgements */
+		rig_free(f.e);
+	}
+}
+
 /* Packets that are late but not lost are sent again, once each: their late arrival must not make others look lost. */
 static void test_late_packets(void **state)
 {
@@ -157,6 +185,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_write_fills_the_link),
 		cmocka_unit_test(test_loss),
+		cmocka_unit_test(test_uptimes),
 		cmocka_unit_test(test_late_packets),
 		cmocka_unit_test(test_fair),
 	};

@@ -113,6 +113,8 @@ static bool want_ackreq(struct sr_wire_qp *w, bool last)
 static void open_psns(struct sr_requester *r, uint32_t psn, uint32_t n)
 {
 	uint32_t now_us = sr_wire_now_us();
+	if (r->una == r->psn)
+		r->newest_us = now_us; /* microseconds wrap around: nothing may be compared with a time long ago */
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t slot = (psn + i) % SR_WINDOW;
 		r->inflight->sends[slot] = 0;
