@@ -393,7 +393,8 @@ uint64_t sr_now_ns(void);
  * -IBV_WC_LOC_PROT_ERR / -IBV_WC_LOC_LEN_ERR. */
 int sr_swqe_iov(struct sr_qp *qp, struct sr_swqe *w, uint32_t off, uint32_t len, bool writing, struct iovec *iov, int max);
 
-/* Copies data into the WQE's sges at off (READ data, the old value of an atomic). 0 or a negative wc status. */
+/* Copies data into the WQE's sges at off (READ data, the old value of an atomic). 0 or a negative wc status. Memory that is registered
+ * may still be unmapped: whoever reads or writes what these functions return an address of does it by engine/guard.h. */
 int sr_swqe_store(struct sr_qp *qp, struct sr_swqe *w, uint32_t off, const void *data, uint32_t len);
 
 /* Executes LOCAL_INV and BIND_MW WQEs, which never leave the host. Returns a wc status. */
@@ -440,10 +441,6 @@ void *sr_remote_ptr(struct sr_qp *qp, uint32_t rkey, uint64_t va, uint64_t len, 
 /* SEND_WITH_INV arrived: invalidates the rkey. 0, or -1 when that is not allowed (remote access error). */
 int sr_remote_invalidate(struct sr_qp *qp, uint32_t rkey);
 
-/* Executes an atomic on 8 aligned bytes with a CPU atomic, so that it is atomic for all queue pairs and processes. Returns
- * the old value. Values are in host order. */
-uint64_t sr_atomic_execute(void *addr, uint8_t opcode, uint64_t compare_add, uint64_t swap);
-
 /* Hands posted WQEs to the road, or flushes them, as the state says. */
 void sr_qp_kick(struct sr_qp *qp);
 
@@ -469,7 +466,7 @@ int sr_wire_qp_rtr(struct sr_qp *qp);          /* RC, UC: attr and av are set; a
 void sr_wire_qp_rts(struct sr_qp *qp);         /* sq_psn, timeout, retry counts are known now */
 void sr_wire_qp_reset(struct sr_qp *qp);       /* to RESET or ERR, or destroyed: forget everything, free qp->wire */
 void sr_wire_kick(struct sr_qp *qp);           /* WQEs [sq.next, sq.head) may be sent; RC, UC in RTS */
-void sr_wire_ud_send(struct sr_qp *qp, struct sr_swqe *w); /* UD: one datagram; the caller completes the WQE */
+bool sr_wire_ud_send(struct sr_qp *qp, struct sr_swqe *w); /* UD: one datagram; the caller completes the WQE. False: its memory is gone */
 int sr_wire_progress(void);                    /* receive, answer, run timers, flush acks; returns how much it did (0 = idle) */
 void sr_wire_active(void);                     /* something was done, on whichever road */
 uint64_t sr_wire_quiet_ns(void);               /* for how long nothing was done. Not locked */

@@ -48,6 +48,7 @@
 	X(rx_misrouted_lost) \
 	X(tx_errors)                  /* sends the kernel refused */ \
 	X(tx_no_buffer)               /* sends deferred because the socket was full */ \
+	X(memory_faults)              /* accesses to registered memory that was unmapped or made read-only meanwhile */ \
 	X(fault_injected)             /* packets touched by RDMAKIT_FAULT */
 
 struct sr_counters {

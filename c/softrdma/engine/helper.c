@@ -210,9 +210,11 @@ int sr_helper_start(void)
 	if (err)
 		return err;
 
-	/* Signals belong to the application's threads. */
+	/* Signals belong to the application's threads, but for what this thread's own accesses may raise (guard.h). */
 	sigset_t all, old;
 	sigfillset(&all);
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pthread_attr_t attr;
 	pthread_attr_init(&attr);

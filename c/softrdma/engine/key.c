@@ -72,13 +72,3 @@ int sr_remote_invalidate(struct sr_qp *qp, uint32_t rkey)
 		atomic_fetch_sub(&region->windows, 1);
 	return 0;
 }
-
-uint64_t sr_atomic_execute(void *addr, uint8_t opcode, uint64_t compare_add, uint64_t swap)
-{
-	uint64_t *p = addr;
-	if (opcode == IBV_WR_ATOMIC_FETCH_AND_ADD)
-		return __atomic_fetch_add(p, compare_add, __ATOMIC_SEQ_CST);
-	uint64_t expected = compare_add;
-	__atomic_compare_exchange_n(p, &expected, swap, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-	return expected;
-}

@@ -1,5 +1,6 @@
 /* rx.c - receive WQEs: taking one, filling it, completing it. */
 #include <string.h>
+#include "guard.h"
 #include "key.h"
 
 int sr_rx_take_into(struct sr_qp *qp, struct sr_rx *rx)
@@ -44,7 +45,8 @@ enum ibv_wc_status sr_rx_scatter_into(struct sr_qp *qp, struct sr_rx *rx, uint32
 		    !sr_key_covers(k, s->addr, s->length))
 			return IBV_WC_LOC_PROT_ERR;
 		uint32_t take = s->length - off < len ? s->length - off : len;
-		memcpy(k->base + (s->addr - k->iova) + off, from, take);
+		if (!sr_guard_copy(k->base + (s->addr - k->iova) + off, from, take))
+			return IBV_WC_LOC_PROT_ERR;
 		from += take;
 		len -= take;
 		off = 0;

@@ -1,6 +1,6 @@
 /* sq.c - the send queue from the engine's side: where a WQE's bytes are, and how it ends. */
-#include <string.h>
 #include "../shm/shm.h"
+#include "guard.h"
 #include "key.h"
 #include "state.h"
 
@@ -48,11 +48,7 @@ int sr_swqe_store(struct sr_qp *qp, struct sr_swqe *w, uint32_t off, const void 
 	int n = sr_swqe_iov(qp, w, off, len, true, iov, SR_MAX_SGE);
 	if (n < 0)
 		return n;
-	for (int i = 0; i < n; i++) {
-		memcpy(iov[i].iov_base, data, iov[i].iov_len);
-		data = (const char *)data + iov[i].iov_len;
-	}
-	return 0;
+	return sr_guard_spread(iov, n, data) ? 0 : -IBV_WC_LOC_PROT_ERR;
 }
 
 static enum ibv_wc_opcode wc_opcode(uint8_t op)

@@ -4,7 +4,7 @@
  * other. The owner has the expensive half of the fence.
  */
 #include "direct.h"
-#include "copy.h"
+#include "../engine/guard.h"
 #include "link.h"
 
 static unsigned needed_access(uint8_t opcode)
@@ -47,29 +47,24 @@ bool sr_direct_possible(struct sr_qp *qp, const struct sr_swqe *w)
 	return w->length && resolve(qp, w, sr_seg_key(qp->link->peer, w->rkey));
 }
 
-static void execute(struct sr_swqe *w, char *remote, const struct iovec *iov, int n)
+/* False: the local memory is gone. */
+static bool execute(struct sr_swqe *w, char *remote, const struct iovec *iov, int n)
 {
 	switch (w->opcode) {
 	case IBV_WR_RDMA_READ:
-		for (int i = 0; i < n; i++) {
-			memcpy(iov[i].iov_base, remote, iov[i].iov_len);
-			remote += iov[i].iov_len;
-		}
-		break;
+		return sr_guard_spread(iov, n, remote);
 	case IBV_WR_ATOMIC_CMP_AND_SWP:
 	case IBV_WR_ATOMIC_FETCH_AND_ADD: {
-		uint64_t old = sr_atomic_execute(remote, w->opcode, w->atomic.compare_add, w->atomic.swap);
-		for (int i = 0, off = 0; i < n; off += (int)iov[i++].iov_len)
-			memcpy(iov[i].iov_base, (char *)&old + off, iov[i].iov_len);
-		break;
+		uint64_t old;
+		return sr_guard_atomic(remote, w->opcode, w->atomic.compare_add, w->atomic.swap, &old) && sr_guard_spread(iov, n, &old);
 	}
 	default:
 		for (int i = 0; i < n - 1; i++) {
-			memcpy(remote, iov[i].iov_base, iov[i].iov_len);
+			if (!sr_guard_copy(remote, iov[i].iov_base, iov[i].iov_len))
+				return false;
 			remote += iov[i].iov_len;
 		}
-		sr_copy_ordered(remote, iov[n - 1].iov_base, iov[n - 1].iov_len);
-		break;
+		return sr_guard_copy_ordered(remote, iov[n - 1].iov_base, iov[n - 1].iov_len);
 	}
 }
 
@@ -88,11 +83,10 @@ enum sr_direct sr_direct_execute(struct sr_qp *qp, struct sr_swqe *w)
 	atomic_store_explicit(&user->key, w->rkey, memory_order_relaxed);
 	sr_segment_light_fence(qp->link->peer);
 	char *remote = resolve(qp, w, k);
-	if (remote)
-		execute(w, remote, iov, n);
+	bool done = remote && execute(w, remote, iov, n);
 	atomic_store_explicit(&user->key, 0, memory_order_release);
-	if (!remote)
-		return SR_DIRECT_NO;
+	if (!done)
+		return remote ? SR_DIRECT_LOCAL_ERROR : SR_DIRECT_NO;
 	SR_COUNT(shm_direct_operations);
 	SR_COUNT_N(shm_direct_bytes, w->length);
 	return SR_DIRECT_DONE;

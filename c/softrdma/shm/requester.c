@@ -5,6 +5,7 @@
  * target (order must hold); otherwise it goes as a message behind the others, or, when large, waits for its turn.
  * Messages are numbered; an acknowledgement names the first number not executed.
  */
+#include "../engine/guard.h"
 #include "../engine/key.h"
 #include "../engine/rnr.h"
 #include "direct.h"
@@ -92,11 +93,11 @@ static int send_data(struct sr_qp *qp, struct sr_swqe *w)
 			r->offset = off;
 			to += sizeof *r;
 		}
-		if (nrefs)
+		if (nrefs) {
 			memcpy(to, refs, payload);
-		for (int i = 0; i < n; i++) {
-			memcpy(to, iov[i].iov_base, iov[i].iov_len);
-			to += iov[i].iov_len;
+		} else if (!sr_guard_gather(to, iov, n)) {
+			sr_tx_cancel(m, head + payload);
+			return -IBV_WC_LOC_PROT_ERR;
 		}
 		w->progress_bytes = off + chunk;
 		if (placed || w->progress_bytes == w->length)
@@ -333,7 +334,10 @@ void sr_shm_on_nak(struct sr_qp *qp, const struct sr_msg *m)
 	if (qp->type != IBV_QPT_RC)
 		return;
 	bool half = qp->sq.next != qp->sq.head && sr_sq_at(&qp->sq, qp->sq.next)->progress_bytes && number == qp->shm.sent;
-	if (before(number, qp->shm.acked) || (!half && !before(number, qp->shm.sent)))
+	/* A READ is acknowledged before its data, which may yet turn out to be unreadable. */
+	uint32_t at = find(qp, number);
+	bool reading = at != qp->sq.next && sr_opcode_is_read(sr_sq_at(&qp->sq, at)->opcode) && (imm & 0xff) > SR_NAK_NOT_READY;
+	if (!reading && (before(number, qp->shm.acked) || (!half && !before(number, qp->shm.sent))))
 		return; /* of something long finished, or never sent */
 	if (before(qp->shm.acked, number)) {
 		qp->shm.acked = number;

@@ -5,7 +5,7 @@
  * references against the sender's segment, addresses and keys against our own tables.
  */
 #include <stdlib.h>
-#include "copy.h"
+#include "../engine/guard.h"
 #include "road.h"
 #include "shm.h"
 
@@ -42,9 +42,9 @@ void sr_shm_send_ack(struct sr_qp *qp)
 }
 
 /* A fatal answer: the requester's queue pair ends with the NAK, ours with the event. */
-static void refuse_now(struct sr_qp *qp, enum sr_nak code)
+static void refuse_now(struct sr_qp *qp, uint32_t number, enum sr_nak code)
 {
-	sr_shm_send_nak(qp->link, qp->qpn, qp->dest_qpn, qp->shm.expect, code, 0);
+	sr_shm_send_nak(qp->link, qp->qpn, qp->dest_qpn, number, code, 0);
 	sr_link_ring_bell(qp->link);
 	if (code == SR_NAK_REMOTE_ACCESS)
 		SR_COUNT(resp_remote_access_errors);
@@ -60,7 +60,7 @@ static void refuse(struct sr_qp *qp, enum sr_nak code)
 	else if (!sr_list_empty(&qp->shm.reads))
 		qp->shm.refusal = code;
 	else
-		refuse_now(qp, code);
+		refuse_now(qp, qp->shm.expect, code);
 }
 
 /* The receive WQE for a message; one that a broken-off message took and did not fill serves again. */
@@ -210,10 +210,11 @@ static void on_write(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m
 			refuse(qp, SR_NAK_REMOTE_ACCESS);
 			return;
 		}
-		for (int i = 0; i < n; i++) {
-			sr_copy_ordered(to, iov[i].iov_base, iov[i].iov_len);
-			to += iov[i].iov_len;
-		}
+		for (int i = 0; i < n; to += iov[i++].iov_len)
+			if (!sr_guard_copy_ordered(to, iov[i].iov_base, iov[i].iov_len)) {
+				refuse(qp, SR_NAK_REMOTE_ACCESS);
+				return;
+			}
 		qp->shm.received += length;
 	}
 	if (!(flags & SR_MSGF_LAST))
@@ -237,7 +238,7 @@ static bool send_reply(struct sr_qp *qp, struct sr_shm_read *r)
 		const void *from = r->atomic ? (void *)&r->old :
 					       sr_remote_ptr(qp, r->rkey, r->addr + r->done, chunk, IBV_ACCESS_REMOTE_READ);
 		if (!from) {
-			refuse_now(qp, SR_NAK_REMOTE_ACCESS);
+			refuse_now(qp, r->number, SR_NAK_REMOTE_ACCESS);
 			return true; /* the queue pair has left the road, replies and all */
 		}
 		struct sr_msg *m = sr_link_reserve(qp->link, sizeof *m + chunk);
@@ -248,7 +249,11 @@ static bool send_reply(struct sr_qp *qp, struct sr_shm_read *r)
 		m->length = chunk;
 		m->imm = 0;
 		m->total = r->done;
-		memcpy(m + 1, from, chunk);
+		if (!sr_guard_copy(m + 1, from, chunk)) {
+			sr_tx_cancel(m, sizeof *m + chunk);
+			refuse_now(qp, r->number, SR_NAK_REMOTE_ACCESS);
+			return true;
+		}
 		sr_link_commit(qp->link, m, sizeof *m + chunk, r->atomic ? SR_MSG_ATOMIC_DATA : SR_MSG_READ_DATA,
 			       SR_MSGF_FIRST | SR_MSGF_LAST | sr_shm_piggyback(qp, m));
 		SR_COUNT(shm_messages_sent);
@@ -277,7 +282,7 @@ bool sr_shm_continue_replies(struct sr_qp *qp)
 		free(r);
 	}
 	if (qp->shm.refusal)
-		refuse_now(qp, qp->shm.refusal);
+		refuse_now(qp, qp->shm.expect, qp->shm.refusal);
 	return true;
 }
 
@@ -317,10 +322,11 @@ static void on_read(struct sr_qp *qp, const struct sr_msg *m, size_t payload_byt
 		refuse(qp, p ? SR_NAK_INVALID_REQUEST : refusal_of(qp, atomic ? IBV_ACCESS_REMOTE_ATOMIC : IBV_ACCESS_REMOTE_READ));
 		return;
 	}
-	if (atomic)
-		r.old = sr_atomic_execute(p, (uint8_t)m->imm == IBV_WR_ATOMIC_FETCH_AND_ADD ? IBV_WR_ATOMIC_FETCH_AND_ADD :
-											    IBV_WR_ATOMIC_CMP_AND_SWP,
-					  a->compare_add, a->swap);
+	uint8_t op = (uint8_t)m->imm == IBV_WR_ATOMIC_FETCH_AND_ADD ? IBV_WR_ATOMIC_FETCH_AND_ADD : IBV_WR_ATOMIC_CMP_AND_SWP;
+	if (atomic && !sr_guard_atomic(p, op, a->compare_add, a->swap, &r.old)) {
+		refuse(qp, SR_NAK_REMOTE_ACCESS);
+		return;
+	}
 	executed(qp);
 	reply(qp, &r);
 }

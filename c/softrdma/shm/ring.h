@@ -117,6 +117,15 @@ static inline void *sr_tx_reserve(struct sr_tx_ring *t, size_t bytes)
 	return &t->lines[t->tail % SR_RING_LINES];
 }
 
+/* Gives up a message that was reserved and written in part: the first words of its lines are zero again, as the receiver wants those
+ * behind the last message. */
+static inline void sr_tx_cancel(struct sr_msg *m, size_t bytes)
+{
+	struct sr_ring_line *line = (struct sr_ring_line *)m;
+	for (uint32_t i = 0, n = sr_msg_lines(bytes); i < n; i++)
+		atomic_store_explicit((_Atomic uint32_t *)&line[i], 0, memory_order_relaxed);
+}
+
 static inline void sr_tx_commit(struct sr_tx_ring *t, struct sr_msg *m, size_t bytes, enum sr_msg_type type, uint32_t flags)
 {
 	uint32_t lines = sr_msg_lines(bytes);

@@ -26,6 +26,7 @@ bool sr_shm_begun(const struct sr_qp *qp);
 enum sr_ud_sent {
 	SR_UD_SENT,
 	SR_UD_FULL,        /* the queue pair waits for room; it is kicked when there is some, or drops the datagram after a while */
+	SR_UD_FAULT,       /* the datagram's memory is gone */
 	SR_UD_UNREACHABLE, /* no link to that queue pair's process: the wire may know better */
 };
 enum sr_ud_sent sr_shm_ud_send(struct sr_qp *qp, struct sr_swqe *w, const struct iovec *iov, int n);

@@ -1,5 +1,6 @@
 /* ud.c - datagrams on road 1. The message's payload is the 40 bytes of GRH and the data. */
 #include <arpa/inet.h>
+#include "../engine/guard.h"
 #include "road.h"
 #include "shm.h"
 
@@ -62,10 +63,9 @@ enum sr_ud_sent sr_shm_ud_send(struct sr_qp *qp, struct sr_swqe *w, const struct
 	m->total = w->imm;
 	char *to = (char *)(m + 1);
 	fill_grh((unsigned char *)to, w->ud.av, w->length);
-	to += SR_GRH_BYTES;
-	for (int i = 0; i < n; i++) {
-		memcpy(to, iov[i].iov_base, iov[i].iov_len);
-		to += iov[i].iov_len;
+	if (!sr_guard_gather(to + SR_GRH_BYTES, iov, n)) {
+		sr_tx_cancel(m, bytes);
+		return SR_UD_FAULT;
 	}
 	sr_link_commit(l, m, bytes, SR_MSG_UD,
 		       SR_MSGF_FIRST | SR_MSGF_LAST | (w->opcode == IBV_WR_SEND_WITH_IMM ? SR_MSGF_IMM : 0) |

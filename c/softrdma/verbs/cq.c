@@ -7,6 +7,7 @@
 #include <string.h>
 #include "../device/limits.h"
 #include "../engine/channel.h"
+#include "../engine/guard.h"
 #include "../engine/lock.h"
 
 static uint32_t ring_size(int cqe)
@@ -137,6 +138,7 @@ static int take(struct sr_cq *cq, int num, struct ibv_wc *wc)
 bool sr_cq_progress(struct sr_cq *cq)
 {
 	if (sr_trylock()) {
+		sr_guard_this_thread();
 		sr_progress_locked(true);
 		sr_unlock();
 	} else {
@@ -188,6 +190,7 @@ int sr_poll_cq(struct ibv_cq *ibcq, int num, struct ibv_wc *wc)
 		be_patient(cq);
 		return 0;
 	}
+	sr_guard_this_thread();
 	sr.sink = (struct sr_sink){ cq, wc, num, 0 };
 	sr_progress_locked(true);
 	n = sr.sink.count;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "../abi/exports.h"
+#include "../engine/guard.h"
 #include "../engine/key.h"
 #include "../engine/lock.h"
 #include "../shm/export.h"
@@ -63,6 +64,7 @@ static struct ibv_mr *reg(struct ibv_pd *ibpd, void *addr, size_t length, uint64
 	fill_key(&mr->key, pd, addr, length, iova, access);
 
 	pthread_mutex_lock(&sr.control);
+	sr_guard_install();
 	mr->key.export = sr_export_get(addr, length);
 	sr_lock();
 	err = sr_key_insert(&mr->key);

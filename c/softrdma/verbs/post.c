@@ -1,6 +1,7 @@
 /* post.c - posting sends: WQEs are checked and copied, then the road takes them. */
 #include <errno.h>
 #include <string.h>
+#include "../engine/guard.h"
 #include "../engine/lock.h"
 #include "../engine/state.h"
 #include "../shm/shm.h"
@@ -39,19 +40,15 @@ static void ud_kick(struct sr_qp *qp)
 		struct iovec iov[SR_MAX_SGE];
 		int n = w->length > qp->path_mtu_bytes ? -IBV_WC_LOC_LEN_ERR :
 							 sr_swqe_iov(qp, w, 0, w->length, false, iov, SR_MAX_SGE);
+		enum sr_ud_sent sent = n < 0 || !w->ud.av->local ? SR_UD_UNREACHABLE : sr_shm_ud_send(qp, w, iov, n);
+		if (sent == SR_UD_FULL)
+			return; /* kicked again when there is room */
+		if (n >= 0 && (sent == SR_UD_FAULT || (sent == SR_UD_UNREACHABLE && !sr_wire_ud_send(qp, w))))
+			n = -IBV_WC_LOC_PROT_ERR;
 		if (n < 0) {
 			qp->sq.next++;
 			sr_sq_fail(qp, (enum ibv_wc_status)-n, 0);
 			return;
-		}
-		switch (w->ud.av->local ? sr_shm_ud_send(qp, w, iov, n) : SR_UD_UNREACHABLE) {
-		case SR_UD_FULL:
-			return; /* kicked again when there is room */
-		case SR_UD_UNREACHABLE:
-			sr_wire_ud_send(qp, w);
-			break;
-		case SR_UD_SENT:
-			break;
 		}
 		qp->sq.next++;
 		sr_sq_complete(qp, qp->sq.next);
@@ -203,6 +200,7 @@ int sr_post_send(struct ibv_qp *ibqp, struct ibv_send_wr *wr, struct ibv_send_wr
 			if (i->wr.ud.ah)
 				sr_post_prepare_ud(&((struct sr_ah *)i->wr.ud.ah)->av, i->wr.ud.remote_qpn);
 	sr_lock();
+	sr_guard_this_thread();
 	sr_post_reserve(qp);
 	if (!sr_post_allowed(qp)) {
 		sr_unlock();

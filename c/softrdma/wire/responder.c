@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
+#include "../engine/guard.h"
 #include "wire.h"
 
 #define NO_EVENT (-1)
@@ -151,11 +152,10 @@ static bool execute_write(struct sr_wire_qp *w, const struct sr_pkt *p)
 	if (p->payload_len) {
 		/* Looked up for every packet: the region may have gone since the first. */
 		void *to = sr_remote_ptr(qp, s->rkey, s->va + s->offset, p->payload_len, IBV_ACCESS_REMOTE_WRITE);
-		if (!to) {
+		if (!to || !sr_guard_copy(to, p->payload, p->payload_len)) {
 			bad_access(w);
 			return false;
 		}
-		memcpy(to, p->payload, p->payload_len);
 	}
 	s->offset += p->payload_len;
 	if (p->flags & SR_M_LAST) {
@@ -229,8 +229,12 @@ static bool execute_atomic(struct sr_wire_qp *w, const struct sr_pkt *p)
 		return false;
 	}
 	bool swap = p->opcode == SR_OP_RC_CMP_SWAP;
-	uint64_t orig = sr_atomic_execute(at, swap ? IBV_WR_ATOMIC_CMP_AND_SWP : IBV_WR_ATOMIC_FETCH_AND_ADD,
-					  swap ? p->compare : p->swap_add, swap ? p->swap_add : 0);
+	uint64_t orig;
+	if (!sr_guard_atomic(at, swap ? IBV_WR_ATOMIC_CMP_AND_SWP : IBV_WR_ATOMIC_FETCH_AND_ADD,
+			     swap ? p->compare : p->swap_add, swap ? p->swap_add : 0, &orig)) {
+		bad_access(w);
+		return false;
+	}
 	struct sr_res *res = remember(s, p->opcode, orig);
 	sr_rsp_queue(w, &(struct sr_reply){ .kind = p->opcode, .psn = s->psn, .npsn = 1, .msn = res->msn, .orig = res->orig });
 	s->msn = res->msn;

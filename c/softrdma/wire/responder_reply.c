@@ -52,7 +52,8 @@ static bool send_read_packet(struct sr_wire_qp *w, struct sr_reply *r)
 		if (!iov.iov_base)
 			return false;
 	}
-	sr_tx_packet(&w->path, &p, &iov, iov.iov_len ? 1 : 0);
+	if (!sr_tx_packet(&w->path, &p, &iov, iov.iov_len ? 1 : 0))
+		return false;
 	r->sent++;
 	return true;
 }
@@ -82,6 +83,7 @@ void sr_rsp_transmit(struct sr_wire_qp *w)
 			if (!send_read_packet(w, r)) {
 				SR_COUNT(resp_remote_access_errors);
 				s->reply_tail = s->reply_head;
+				s->psn = sr_psn_add(r->psn, r->sent); /* the refusal takes the place of this packet */
 				sr_rsp_nak(w, SR_NAK_REMOTE_ACCESS, true, IBV_EVENT_QP_ACCESS_ERR);
 				break;
 			}

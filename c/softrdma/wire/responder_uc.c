@@ -3,6 +3,7 @@
  * whatever does not belong is dropped and counted; the receive WQE it had taken serves the next message.
  */
 #define _GNU_SOURCE
+#include "../engine/guard.h"
 #include "wire.h"
 
 static void give_up(struct sr_wire_qp *w)
@@ -61,9 +62,10 @@ static bool place(struct sr_wire_qp *w, const struct sr_pkt *p)
 	if (p->payload_len == 0)
 		return true;
 	void *to = sr_remote_ptr(w->qp, s->rkey, s->va + s->offset, p->payload_len, IBV_ACCESS_REMOTE_WRITE);
-	if (to)
-		memcpy(to, p->payload, p->payload_len);
-	return to;
+	if (to && sr_guard_copy(to, p->payload, p->payload_len))
+		return true;
+	SR_COUNT(resp_remote_access_errors);
+	return false;
 }
 
 static void finish(struct sr_wire_qp *w, const struct sr_pkt *p)

@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include "wire.h"
+#include "../engine/guard.h"
 #include "bytes.h"
 
 #ifndef UDP_SEGMENT
@@ -94,7 +95,15 @@ static void add_piece(const void *data, size_t len)
 	tx.piece_count++;
 }
 
-void sr_tx_packet(const struct sr_path *path, const struct sr_pkt *p, const struct iovec *payload, int n)
+/* The payload cannot be read: a datagram begun for it goes away again. */
+static bool give_up(struct datagram *d)
+{
+	if (d->segments == 0)
+		tx.count--;
+	return false;
+}
+
+bool sr_tx_packet(const struct sr_path *path, const struct sr_pkt *p, const struct iovec *payload, int n)
 {
 	uint8_t headers[SR_HEADERS_MAX];
 	size_t payload_len = 0;
@@ -113,18 +122,18 @@ void sr_tx_packet(const struct sr_path *path, const struct sr_pkt *p, const stru
 	memcpy(at, headers, header_len);
 	size_t used = header_len;
 	if (payload_len <= SR_TX_COPY_BYTES) { /* cheaper than a piece, and it cannot change under the ICRC */
-		for (int i = 0; i < n; i++) {
-			memcpy(at + used, payload[i].iov_base, payload[i].iov_len);
-			used += payload[i].iov_len;
-		}
+		if (!sr_guard_gather(at + used, payload, n))
+			return give_up(d);
+		used += payload_len;
 		crc = sr_crc32(crc, at + header_len, payload_len);
 		add_piece(at, used);
 	} else {
+		for (int i = 0; i < n; i++)
+			if (!sr_guard_crc32(&crc, payload[i].iov_base, payload[i].iov_len))
+				return give_up(d);
 		add_piece(at, used);
-		for (int i = 0; i < n; i++) {
-			crc = sr_crc32(crc, payload[i].iov_base, payload[i].iov_len);
+		for (int i = 0; i < n; i++)
 			add_piece(payload[i].iov_base, payload[i].iov_len);
-		}
 	}
 	uint8_t *trailer = at + used;
 	memset(trailer, 0, pad);
@@ -136,6 +145,7 @@ void sr_tx_packet(const struct sr_path *path, const struct sr_pkt *p, const stru
 	d->segments++;
 	SR_COUNT(port_xmit_packets);
 	SR_COUNT_N(port_xmit_data, payload_len);
+	return true;
 }
 
 static void *put_control(struct msghdr *m, int level, int type, const void *data, size_t len)

@@ -3,15 +3,15 @@
 #include "wire.h"
 #include "bytes.h"
 
-void sr_wire_ud_send(struct sr_qp *qp, struct sr_swqe *e)
+bool sr_wire_ud_send(struct sr_qp *qp, struct sr_swqe *e)
 {
 	struct iovec iov[SR_MAX_SGE];
 	struct sr_path path;
 	if (sr_wire.tx_fd == -1)
-		return;
+		return true;
 	int n = sr_swqe_iov(qp, e, 0, e->length, false, iov, SR_MAX_SGE);
 	if (n < 0)
-		return; /* the caller has checked the same */
+		return false;
 	sr_path_init(&path, e->ud.av, sr_wire.tx_port);
 	struct sr_pkt p = {
 		.opcode = e->opcode == IBV_WR_SEND_WITH_IMM ? SR_OP_UD_SEND_ONLY_IMM : SR_OP_UD_SEND_ONLY,
@@ -25,8 +25,10 @@ void sr_wire_ud_send(struct sr_qp *qp, struct sr_swqe *e)
 		.imm = e->imm,
 	};
 	qp->attr.sq_psn = sr_psn_add(qp->attr.sq_psn, 1);
-	sr_tx_packet(&path, &p, iov, n);
+	if (!sr_tx_packet(&path, &p, iov, n))
+		return false;
 	sr_tx_flush(); /* the caller completes the WQE: its memory goes back to the application */
+	return true;
 }
 
 /* The network header as an InfiniBand GRH, or the IPv4 header in its last 20 bytes. TTL and TOS are not known to a UDP

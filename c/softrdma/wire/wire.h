@@ -234,7 +234,7 @@ void sr_path_forget(void);
 
 /* tx.c: packets are gathered until sr_tx_flush(). Payload must stay until then, unless it is small: then it was copied. */
 #define SR_TX_COPY_BYTES 256
-void sr_tx_packet(const struct sr_path *path, const struct sr_pkt *p, const struct iovec *payload, int n);
+bool sr_tx_packet(const struct sr_path *path, const struct sr_pkt *p, const struct iovec *payload, int n);
 void sr_tx_flush(void);
 bool sr_tx_pending(void);
 
