@@ -229,11 +229,10 @@ static void loser(int fd)
 		appear(&m, kind, &d);
 		vk_end_make(&e, &d, NULL);
 		vk_to_init(&e);
-		for (uint64_t i = 0; i < 4; i++)
+		vanish(&m, 0);
+		for (uint64_t i = 0; i < 4; i++) /* the helper knows of the memory from here on */
 			vk_recv1(&e, i, m.mr, m.p, BYTES);
 		vk_meet(&e, fd, m.mr);
-		vanish(&m, 0);
-		vk_sync(fd);
 		vk_sync(fd); /* sleeps meanwhile */
 		vk_end_free(&e);
 		forget(&m);
@@ -257,7 +256,6 @@ static void against_sleeper(int fd)
 			vk_end_make(&e, &d, NULL);
 			vk_to_init(&e);
 			struct vk_name peer = vk_meet(&e, p.fd, mr);
-			vk_sync(p.fd);
 			struct ibv_sge s = vk_sge(mr, mem, lens[l]);
 			enum ibv_wc_status status = IBV_WC_REM_ACCESS_ERR;
 			vk_post(&e, &(struct vk_wr){ .op = IBV_WR_RDMA_WRITE, .sge = &s, .n = 1, .remote = peer.addr, .rkey = peer.rkey });
