@@ -363,7 +363,7 @@ struct sr_engine {
 	struct sr_link *link_by_slot[SR_SLOTS];
 	struct sr_list shm_timers;
 	struct sr_list mcast_qps;  /* queue pairs attached to a group */
-	uint32_t wire_users;       /* queue pairs (RC, UC on the wire; every UD) that need sr_wire_progress() */
+	_Atomic uint32_t wire_users; /* queue pairs (RC, UC on the wire; every UD) that need sr_wire_progress() */
 	_Atomic uint32_t wire_connected; /* of these, connected ones: the socket is looked at on every poll */
 	_Atomic uint64_t polls;    /* counts inline progress, so that the helper sees somebody polls */
 	uint32_t polls_asleep;     /* inline polls since the helper fell asleep */
@@ -462,6 +462,7 @@ void sr_cq_clean(struct sr_cq *cq, uint32_t qpn);
 int sr_wire_start(unsigned slot);              /* opens and steers the UDP port; 0 or errno (the device then works on road 1 only) */
 void sr_wire_stop(void);                       /* also in a forked child: closes descriptors, touches nothing shared */
 int sr_wire_fd(void);                          /* for the helper's epoll; -1 when there is none */
+int sr_wire_forward_fd(void);                  /* likewise: packets that other processes received for us */
 int sr_wire_qp_rtr(struct sr_qp *qp);          /* RC, UC: attr and av are set; allocates qp->wire. 0 or errno */
 void sr_wire_qp_rts(struct sr_qp *qp);         /* sq_psn, timeout, retry counts are known now */
 void sr_wire_qp_reset(struct sr_qp *qp);       /* to RESET or ERR, or destroyed: forget everything, free qp->wire */

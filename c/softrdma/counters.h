@@ -46,6 +46,10 @@
 	X(rx_uc_dropped)              /* UC messages dropped */ \
 	X(rx_misrouted)               /* arrived at a process that does not own the queue pair, passed on */ \
 	X(rx_misrouted_lost) \
+	X(gsi_received)               /* management datagrams for this process */ \
+	X(gsi_sent) \
+	X(gsi_dropped)                /* malformed, or nobody fetched those before */ \
+	X(gsi_answered)               /* refused because no living process claims them */ \
 	X(tx_errors)                  /* sends the kernel refused */ \
 	X(tx_no_buffer)               /* sends deferred because the socket was full */ \
 	X(memory_faults)              /* accesses to registered memory that was unmapped or made read-only meanwhile */ \

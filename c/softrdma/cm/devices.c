@@ -7,10 +7,12 @@
 #include <pthread.h>
 #include <rdma/rdma_cma.h>
 #include <stdlib.h>
+#include "cm.h"
 
 struct opened {
 	struct opened *next;
 	struct ibv_context *context;
+	struct ibv_pd *pd; /* made when somebody needs it */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -69,4 +71,55 @@ struct ibv_context **rdma_get_devices(int *num_devices)
 void rdma_free_devices(struct ibv_context **list)
 {
 	free(list);
+}
+
+static bool on_interface(struct ibv_context *c, uint32_t ifindex)
+{
+	return !ifindex || rdmakit_device_ifindex(c->device) == ifindex;
+}
+
+static struct ibv_context *find_locked(const union ibv_gid *gid, uint32_t ifindex, int *gid_index)
+{
+	for (struct opened *o = all; o; o = o->next) {
+		if (!on_interface(o->context, ifindex))
+			continue;
+		*gid_index = rdmakit_gid_index(o->context->device, gid);
+		if (*gid_index >= 0)
+			return o->context;
+	}
+	return NULL;
+}
+
+/* Opens what has come since the last look. */
+static void open_all_locked(void)
+{
+	int n = 0;
+	struct ibv_device **devices = ibv_get_device_list(&n);
+	for (int i = 0; devices && i < n; i++)
+		(void)context_of(devices[i]);
+	if (devices)
+		ibv_free_device_list(devices);
+}
+
+struct ibv_context *sr_cm_device_of(const union ibv_gid *gid, uint32_t ifindex, int *gid_index)
+{
+	pthread_mutex_lock(&lock);
+	struct ibv_context *c = find_locked(gid, ifindex, gid_index);
+	if (!c) {
+		open_all_locked();
+		c = find_locked(gid, ifindex, gid_index);
+	}
+	pthread_mutex_unlock(&lock);
+	return c;
+}
+
+struct ibv_pd *sr_cm_default_pd(struct ibv_context *context)
+{
+	struct ibv_pd *pd = NULL;
+	pthread_mutex_lock(&lock);
+	for (struct opened *o = all; o; o = o->next)
+		if (o->context == context)
+			pd = o->pd ? o->pd : (o->pd = ibv_alloc_pd(context));
+	pthread_mutex_unlock(&lock);
+	return pd;
 }

@@ -9,6 +9,7 @@
 #include "../shm/export.h"
 #include "../shm/registry.h"
 #include "../shm/shm.h"
+#include "../wire/gsi.h"
 #include "helper.h"
 #include "key.h"
 #include "lock.h"
@@ -90,6 +91,7 @@ static void fork_child(void)
 		sr_shm_after_fork();
 		sr_key_after_fork();
 		sr_wire_stop();
+		sr_gsi_after_fork();
 		sr_helper_after_fork();
 		sr.started = false;
 		disown_objects();

@@ -29,9 +29,10 @@ static struct {
 	int doorbell;
 	pthread_t thread;
 	bool wire_watched;
+	bool wire_ready; /* something lies in the wire's sockets */
 } helper = { .epoll = -1, .doorbell = -1 };
 
-static struct sr_watch doorbell_watch, wire_watch, netlink_watch;
+static struct sr_watch doorbell_watch, wire_watch, forward_watch, netlink_watch;
 
 int sr_helper_doorbell_fd(void) { return helper.doorbell; }
 
@@ -52,7 +53,11 @@ static void drain_doorbell(void *arg)
 	}
 }
 
-static void nothing(void *arg) { (void)arg; }
+static void note_wire(void *arg)
+{
+	(void)arg;
+	helper.wire_ready = true;
+}
 
 /* What is behind a watch was written before it was watched. The kernel sees to that order; this says it in the language's terms. */
 static _Atomic unsigned watches;
@@ -66,7 +71,8 @@ int sr_helper_watch(struct sr_watch *w)
 
 void sr_helper_unwatch(struct sr_watch *w) { epoll_ctl(helper.epoll, EPOLL_CTL_DEL, w->fd, NULL); }
 
-/* The socket wakes this thread only while it is in charge; a polling application reads packets itself. */
+/* The socket wakes this thread only while it is in charge; a polling application reads packets itself, unless it has no queue
+ * pair on the wire: then what comes is for queue pair 1, or astray. */
 static void watch_wire(bool on)
 {
 	if (wire_watch.fd < 0 || helper.wire_watched == on)
@@ -87,6 +93,12 @@ static void wait_events(int64_t timeout_ns)
 	for (int i = 0; i < n; i++) {
 		struct sr_watch *w = ev[i].data.ptr;
 		w->handler(w->arg);
+	}
+	if (helper.wire_ready) {
+		helper.wire_ready = false;
+		sr_lock();
+		sr_wire_progress();
+		sr_unlock();
 	}
 }
 
@@ -153,7 +165,7 @@ static void *run(void *arg)
 		bool polled = polls != seen;
 		seen = polls;
 		if (polled && !atomic_load_explicit(&sr.helper_asleep, memory_order_relaxed)) { /* standing back */
-			watch_wire(false);
+			watch_wire(sr.wire_users == 0);
 			wait_events(TICK_NS);
 			continue;
 		}
@@ -199,9 +211,12 @@ int sr_helper_start(void)
 	int err = sr_helper_watch(&doorbell_watch);
 	if (err)
 		return err;
-	wire_watch = (struct sr_watch){ sr_wire_fd(), nothing, NULL };
+	wire_watch = (struct sr_watch){ sr_wire_fd(), note_wire, NULL };
 	helper.wire_watched = true;
 	if (wire_watch.fd >= 0 && (err = sr_helper_watch(&wire_watch)))
+		return err;
+	forward_watch = (struct sr_watch){ sr_wire_forward_fd(), note_wire, NULL };
+	if (forward_watch.fd >= 0 && (err = sr_helper_watch(&forward_watch)))
 		return err;
 	netlink_watch = (struct sr_watch){ sr_netlink_open(), netlink_ready, NULL };
 	if (netlink_watch.fd >= 0)

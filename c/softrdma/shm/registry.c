@@ -10,9 +10,11 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "ports.h"
 
-#define MAGIC 0x3152474552746b72ull /* "rktREGR1" */
+#define MAGIC 0x3252474552746b72ull /* "rktREGR2" */
 #define MUTEX_BYTE SR_SLOTS
+#define PORTS_BYTE (SR_SLOTS + 1)
 
 struct row {
 	_Atomic uint64_t generation; /* 0: never used */
@@ -26,6 +28,7 @@ struct file {
 	uint64_t last_joined;
 	struct row rows[SR_SLOTS];
 	_Alignas(64) unsigned char wire[SR_REGISTRY_WIRE_BYTES];
+	struct sr_port_table ports;
 };
 
 static struct {
@@ -104,8 +107,9 @@ static int open_file(void)
 		reg.file = NULL;
 		return errno;
 	}
-	if (reg.file->magic != MAGIC) { /* new, or of another version: nobody of ours can be alive in it */
-		memset(reg.file, 0, sizeof *reg.file);
+	if (reg.file->magic != MAGIC) {
+		if (reg.file->magic) /* of another version: nobody of ours can be alive in it. A new file is zero, and sparse */
+			memset(reg.file, 0, sizeof *reg.file);
 		reg.file->magic = MAGIC;
 	}
 	return lock_byte(MUTEX_BYTE, F_UNLCK, false);
@@ -214,6 +218,15 @@ int sr_registry_locked(sr_registry_cb cb, void *arg)
 	lock_byte(MUTEX_BYTE, F_UNLCK, false);
 	return result;
 }
+
+struct sr_port_table *sr_registry_ports(void) { return reg.file ? &reg.file->ports : NULL; }
+
+struct sr_port_table *sr_registry_ports_lock(void)
+{
+	return reg.file && !lock_byte(PORTS_BYTE, F_WRLCK, true) ? &reg.file->ports : NULL;
+}
+
+void sr_registry_ports_unlock(void) { lock_byte(PORTS_BYTE, F_UNLCK, false); }
 
 void sr_registry_leave(void)
 {

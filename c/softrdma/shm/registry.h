@@ -22,6 +22,12 @@ int sr_registry_dir(char *dir, size_t size);
 int sr_registry_join(void);
 /* Runs cb under the lock; returns its result, or -errno when the lock cannot be had. */
 int sr_registry_locked(sr_registry_cb cb, void *arg);
+/* The table of rdma_cm ports (ports.h) in the registry's file, or NULL; locked against changes by other processes until
+ * unlocked. */
+struct sr_port_table;
+struct sr_port_table *sr_registry_ports(void);
+struct sr_port_table *sr_registry_ports_lock(void);
+void sr_registry_ports_unlock(void);
 /* Is the slot's process alive? Another process's row may change at any time. */
 bool sr_registry_alive(unsigned slot);
 /* The 64-bit random generation of a slot's present owner; 0 when the slot is free. */

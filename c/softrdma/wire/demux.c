@@ -1,5 +1,6 @@
 /* demux.c - from a received packet to the queue pair it is for, past every check that may drop it. */
 #define _GNU_SOURCE
+#include "gsi.h"
 #include "wire.h"
 
 #define GSO_SEGMENTS_MAX 128 /* our own packets' IPv4 identification is their index in a datagram */
@@ -57,7 +58,8 @@ void sr_demux(const struct sr_rx_meta *meta, uint8_t *packet, size_t len, bool f
 		count_malformed(err);
 		return;
 	}
-	if (p.qpn != SR_QPN_MULTICAST && sr_qpn_slot(p.qpn) != sr_wire.slot) {
+	bool gsi = p.qpn == SR_QPN_GSI;
+	if (p.qpn != SR_QPN_MULTICAST && !gsi && sr_qpn_slot(p.qpn) != sr_wire.slot) {
 		if (forwarded)
 			SR_COUNT(rx_misrouted_lost); /* never twice */
 		else
@@ -70,6 +72,10 @@ void sr_demux(const struct sr_rx_meta *meta, uint8_t *packet, size_t len, bool f
 	}
 	bool ud = (p.opcode & 0xe0) == (SR_OP_UD_SEND_ONLY & 0xe0);
 	struct sr_wire_qp *w = NULL;
+	if (gsi && p.opcode != SR_OP_UD_SEND_ONLY) {
+		SR_COUNT(rx_unknown_opcode);
+		return;
+	}
 	if (!ud) {
 		struct sr_qp *qp = sr_qp_find(p.qpn);
 		w = qp && qp->road == SR_ROAD_WIRE ? qp->wire : NULL;
@@ -86,7 +92,9 @@ void sr_demux(const struct sr_rx_meta *meta, uint8_t *packet, size_t len, bool f
 		SR_COUNT(rx_icrc_encapsulated);
 		return;
 	}
-	if (ud)
+	if (gsi)
+		sr_gsi_receive(meta, &p, packet, len, forwarded);
+	else if (ud)
 		sr_ud_receive(meta, &p, len);
 	else
 		connected(w, &p, packet, len);

@@ -83,6 +83,7 @@ static int open_sender(uint16_t *port)
 int sr_port_open(unsigned slot)
 {
 	sr_wire.slot = slot;
+	sr_wire.forward_fd = sr_steer_forward_socket(slot); /* also without the port: it carries MADs inside the host */
 	sr_wire.tx_fd = open_sender(&sr_wire.tx_port);
 	if (sr_wire.tx_fd < 0)
 		return -sr_wire.tx_fd;
@@ -96,7 +97,6 @@ int sr_port_open(unsigned slot)
 		return err;
 	}
 	sr_wire.fd = fd;
-	sr_wire.forward_fd = sr_steer_forward_socket(slot);
 	return 0;
 }
 

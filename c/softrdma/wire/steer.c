@@ -126,12 +126,13 @@ struct forwarded {
 	struct in6_addr to;
 };
 
-void sr_steer_forward(unsigned slot, const struct sockaddr_in6 *from, const struct in6_addr *to, const uint8_t *packet, size_t len)
+bool sr_steer_hand_over(unsigned slot, const struct sockaddr_in6 *from, const struct in6_addr *to, const uint8_t *packet,
+			size_t len)
 {
 	uint64_t owner = owner_of(slot);
 	if (owner == 0 || slot == sr_wire.slot || sr_wire.forward_fd < 0) {
 		SR_COUNT(rx_no_qp);
-		return;
+		return false;
 	}
 	struct sockaddr_un name;
 	struct forwarded head = { *from, *to };
@@ -141,7 +142,12 @@ void sr_steer_forward(unsigned slot, const struct sockaddr_in6 *from, const stru
 		SR_COUNT(rx_misrouted_lost);
 	else
 		SR_COUNT(rx_misrouted);
-	if (sr_wire.now_ns >= correction.next_ns) {
+	return true;
+}
+
+void sr_steer_forward(unsigned slot, const struct sockaddr_in6 *from, const struct in6_addr *to, const uint8_t *packet, size_t len)
+{
+	if (sr_steer_hand_over(slot, from, to, packet, len) && sr_wire.now_ns >= correction.next_ns) {
 		correction.next_ns = sr_wire.now_ns + LEARN_EVERY_NS;
 		sr_registry_locked(learn_locked, &slot);
 	}

@@ -41,6 +41,7 @@ void sr_wire_start_hooked(unsigned slot, const struct sr_wire_hooks *hooks)
 
 void sr_wire_stop(void) { sr_port_close(); }
 int sr_wire_fd(void) { return sr_wire.fd; }
+int sr_wire_forward_fd(void) { return sr_wire.forward_fd; }
 
 static void bury(void)
 {
@@ -181,8 +182,10 @@ static int forwarded_round(void)
 int sr_wire_progress(void)
 {
 	static uint32_t rounds;
-	if (sr_wire.fd == -1)
-		return 0;
+	if (sr_wire.fd == -1) {
+		sr_wire.now_ns = sr_wire_clock_ns();
+		return sr_wire.forward_fd >= 0 ? forwarded_round() : 0;
+	}
 	sr_wire.now_ns = sr_wire_clock_ns();
 	int done = sr_wire_hooks ? sr_wire_hooks->input() : sr_rx_batch();
 	/* Passed-on packets are rare; the socket for them is looked at now and then, and by the helper every time. */

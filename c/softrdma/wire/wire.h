@@ -222,6 +222,9 @@ void sr_port_close(void);
 /* steer.c: `slot` of a packet that arrived here is not ours: passes it on. */
 int sr_steer_join(int fd, unsigned slot);
 void sr_steer_forward(unsigned slot, const struct sockaddr_in6 *from, const struct in6_addr *to, const uint8_t *packet, size_t len);
+/* Gives a packet to the process in `slot`; false when there is none. */
+bool sr_steer_hand_over(unsigned slot, const struct sockaddr_in6 *from, const struct in6_addr *to, const uint8_t *packet,
+			size_t len);
 int sr_steer_forward_socket(unsigned slot);
 size_t sr_steer_receive(uint8_t *buf, size_t size, struct sockaddr_in6 *from, struct in6_addr *to);
 
