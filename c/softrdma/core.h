@@ -463,6 +463,7 @@ int sr_wire_start(unsigned slot);              /* opens and steers the UDP port;
 void sr_wire_stop(void);                       /* also in a forked child: closes descriptors, touches nothing shared */
 int sr_wire_fd(void);                          /* for the helper's epoll; -1 when there is none */
 int sr_wire_forward_fd(void);                  /* likewise: packets that other processes received for us */
+bool sr_wire_keeps(void);                      /* packets for other processes wait to be passed on. Not locked */
 int sr_wire_qp_rtr(struct sr_qp *qp);          /* RC, UC: attr and av are set; allocates qp->wire. 0 or errno */
 void sr_wire_qp_rts(struct sr_qp *qp);         /* sq_psn, timeout, retry counts are known now */
 void sr_wire_qp_reset(struct sr_qp *qp);       /* to RESET or ERR, or destroyed: forget everything, free qp->wire */

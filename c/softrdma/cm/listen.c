@@ -136,8 +136,14 @@ int sr_cm_on_request(void *arg, struct sr_cm_conn *c, const struct sr_cm_mad *m)
 void sr_cm_drop_request(struct sr_cm_event *e)
 {
 	struct sr_cm_id *id = sr_cm_id(e->ev.id);
-	if (id->conn)
+	const struct sr_cm_data none = { 0 };
+	if (id->conn) { /* nobody saw it: as if the listener had been gone when it came */
+		if (id->id.qp_type == IBV_QPT_UD)
+			(void)sr_cm_sidr_answer(&cm.machine, id->conn, sr_cm_now_ns(), SR_CM_SIDR_UNSUPPORTED, 0, 0, none);
+		else
+			(void)sr_cm_reject(&cm.machine, id->conn, sr_cm_now_ns(), SR_CM_REJ_INVALID_SERVICE_ID, none);
 		sr_cm_release(&cm.machine, id->conn, sr_cm_now_ns());
+	}
 	id->conn = NULL;
 	sr_list_del(&id->node);
 	sr_cm_events_drop_locked(id, sr_cm_drop_request); /* it may have been withdrawn meanwhile; never a request of its own */

@@ -10,6 +10,7 @@
  * Beyond the specification:
  *   - messages are repeated early at first (250 ms, doubling up to the negotiated response time), and given up after the time
  *     that the kernel's sixteen repetitions take;
+ *   - "no such service" is believed the sixth time, 0.3 s later: programs that listen anew for each connection are met in between;
  *   - a disconnect request is answered at once: our side of the queue pair has nothing to wait for.
  */
 #ifndef SR_CM_MACHINE_H
@@ -68,6 +69,7 @@ struct sr_cm_machine;
 struct sr_cm_conn {
 	enum sr_cm_state state;
 	bool passive;
+	uint8_t refusals;  /* times it was told that there is no such service */
 	uint32_t local_id, remote_id;
 	uint64_t tid;      /* of the exchange that our last message belongs to */
 	uint64_t service_id;

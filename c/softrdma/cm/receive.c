@@ -245,6 +245,18 @@ static void on_rtu(struct sr_cm_machine *m, const struct sr_gsi_path *path, cons
 	sr_cm_tell(m, c, SR_CM_HAPPENED_ESTABLISHED, 0, in);
 }
 
+#define REFUSALS 5
+#define REFUSED_NS 10000000u
+
+/* Asks again after a moment, unless that was in vain often enough. */
+static bool ask_again(struct sr_cm_machine *m, struct sr_cm_conn *c)
+{
+	if (c->refusals == REFUSALS)
+		return false;
+	sr_cm_timer_set(&m->timers, &c->timer, m->now_ns + ((uint64_t)REFUSED_NS << c->refusals++));
+	return true;
+}
+
 static void on_rej(struct sr_cm_machine *m, const struct sr_gsi_path *path, const struct sr_cm_mad *in)
 {
 	struct sr_cm_conn *c = NULL;
@@ -254,6 +266,8 @@ static void on_rej(struct sr_cm_machine *m, const struct sr_gsi_path *path, cons
 	else
 		c = named(m, path, in);
 	if (!c)
+		return;
+	if (c->state == SR_CM_REQ_SENT && in->rej.reason == SR_CM_REJ_INVALID_SERVICE_ID && ask_again(m, c))
 		return;
 	switch (c->state) {
 	case SR_CM_REQ_SENT:
@@ -329,6 +343,8 @@ static void on_sidr_rep(struct sr_cm_machine *m, const struct sr_gsi_path *path,
 		m->counters.wrong_state++;
 		return;
 	}
+	if (in->sidr_rep.status == SR_CM_SIDR_UNSUPPORTED && ask_again(m, c))
+		return;
 	c->terms.remote_qpn = in->sidr_rep.qpn;
 	c->terms.qkey = in->sidr_rep.qkey;
 	sr_cm_tell(m, c, SR_CM_HAPPENED_SIDR, in->sidr_rep.status, in);

@@ -1,5 +1,5 @@
 /*
- * rsocket.c - sockets over RDMA, which stand on the connection manager and so cannot be made: ENOSYS. rpoll() and rselect()
+ * rsocket.c - sockets over RDMA, which are not implemented: ENOSYS. rpoll() and rselect()
  * are different: they also serve ordinary descriptors, and since there are no others, they are poll() and select().
  */
 #include <errno.h>

@@ -1,5 +1,5 @@
 /*
- * unsupported.c - the one answer of every call that sets up connections: ENOSYS, and an explanation for who asks for it.
+ * unsupported.c - the one answer of every rsocket call: ENOSYS, and an explanation for who asks for it.
  */
 #include "unsupported.h"
 #include <errno.h>
@@ -13,8 +13,8 @@ int sr_cm_unsupported(const char *what)
 	const char *debug = getenv("RDMAKIT_DEBUG");
 	if (debug && *debug && !atomic_flag_test_and_set(&said))
 		fprintf(stderr,
-			"rdmakit: %s: the embedded device has no connection manager. Exchange queue pair numbers and GIDs over a socket "
-			"instead (ib_* tools: leave out -R).\n",
+			"rdmakit: %s: the embedded device has no rsockets. Run the program's ordinary sockets under "
+			"`rdmakit socket-run` instead.\n",
 			what);
 	errno = ENOSYS;
 	return -1;

@@ -1,4 +1,4 @@
-/* unsupported.h - how a connection call that this library does not implement fails. */
+/* unsupported.h - how an rsocket call, which this library does not implement, fails. */
 #ifndef SR_CM_UNSUPPORTED_H
 #define SR_CM_UNSUPPORTED_H
 

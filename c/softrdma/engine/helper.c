@@ -94,7 +94,7 @@ static void wait_events(int64_t timeout_ns)
 		struct sr_watch *w = ev[i].data.ptr;
 		w->handler(w->arg);
 	}
-	if (helper.wire_ready) {
+	if (helper.wire_ready || sr_wire_keeps()) {
 		helper.wire_ready = false;
 		sr_lock();
 		sr_wire_progress();

@@ -33,11 +33,13 @@ static int sq_init(struct sr_qp *qp, const struct ibv_qp_cap *cap)
 		n <<= 1;
 	if (tail < cap->max_inline_data)
 		tail = cap->max_inline_data;
+	/* What fits is allowed, as with other devices: programs send inline what is as small as a scatter element. */
+	uint32_t max_inline = tail < SR_MAX_INLINE ? tail : SR_MAX_INLINE;
 	if (tail < sizeof(struct ibv_mw_bind_info))
 		tail = sizeof(struct ibv_mw_bind_info);
 	sq->max_wr = cap->max_send_wr;
 	sq->max_sge = cap->max_send_sge;
-	sq->max_inline = cap->max_inline_data;
+	sq->max_inline = max_inline;
 	sq->mask = n - 1;
 	sq->stride = (uint32_t)((sizeof(struct sr_swqe) + tail + 63) & ~63ul); /* a WQE begins on a cache line */
 	sq->ring = aligned_alloc(64, (size_t)n * sq->stride);
@@ -112,6 +114,7 @@ struct ibv_qp *sr_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_attr_
 		errno = err;
 		return NULL;
 	}
+	a->cap.max_inline_data = qp->sq.max_inline;
 	qp->init = (struct ibv_qp_init_attr){
 		.qp_context = a->qp_context,
 		.send_cq = a->send_cq,
@@ -155,7 +158,10 @@ struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *a)
 		.comp_mask = IBV_QP_INIT_ATTR_PD,
 		.pd = pd,
 	};
-	return sr_create_qp_ex(pd->context, &ex);
+	struct ibv_qp *qp = sr_create_qp_ex(pd->context, &ex);
+	if (qp)
+		a->cap = ex.cap;
+	return qp;
 }
 
 int ibv_query_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask, struct ibv_qp_init_attr *init)

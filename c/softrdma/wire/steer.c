@@ -138,10 +138,10 @@ bool sr_steer_hand_over(unsigned slot, const struct sockaddr_in6 *from, const st
 	struct forwarded head = { *from, *to };
 	struct iovec pieces[2] = { { &head, sizeof(head) }, { (void *)packet, len } };
 	struct msghdr m = { .msg_name = &name, .msg_namelen = forward_name(owner, &name), .msg_iov = pieces, .msg_iovlen = 2 };
-	if (sendmsg(sr_wire.forward_fd, &m, MSG_DONTWAIT) < 0)
-		SR_COUNT(rx_misrouted_lost);
-	else
+	if (sendmsg(sr_wire.forward_fd, &m, MSG_DONTWAIT) >= 0)
 		SR_COUNT(rx_misrouted);
+	else if (errno != EAGAIN || !sr_steer_keep(slot, from, to, packet, len))
+		SR_COUNT(rx_misrouted_lost);
 	return true;
 }
 

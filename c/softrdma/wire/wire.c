@@ -6,6 +6,7 @@
 
 #define LAST_WORDS 3
 #define LAST_WORDS_NS 100000000u
+#define KEPT_AGAIN_NS 200000u /* packets for a process whose socket was full */
 #define ACK_SOON 16 /* packets after which an acknowledgement does not wait for company any more */
 
 const struct sr_wire_hooks *sr_wire_hooks;
@@ -184,6 +185,7 @@ int sr_wire_progress(void)
 	static uint32_t rounds;
 	if (sr_wire.fd == -1) {
 		sr_wire.now_ns = sr_wire_clock_ns();
+		sr_steer_kept_round();
 		return sr_wire.forward_fd >= 0 ? forwarded_round() : 0;
 	}
 	sr_wire.now_ns = sr_wire_clock_ns();
@@ -192,6 +194,8 @@ int sr_wire_progress(void)
 	if (sr_wire.forward_fd >= 0 && (!sr.in_poll || ++rounds % 256 == 0))
 		done += forwarded_round();
 	done += sr_timers_run();
+	if (sr_wire_keeps())
+		sr_steer_kept_round();
 	done += transmit_round();
 	ack_round(!sr.in_poll);
 	sr_tx_flush();
@@ -219,6 +223,8 @@ void sr_wire_flush_acks(void)
 uint64_t sr_wire_next_deadline_ns(void)
 {
 	uint64_t due = sr_wire.timers_due_ns;
+	if (sr_wire_keeps())
+		return sr_wire.now_ns + KEPT_AGAIN_NS;
 	if (sr_wire.fd == -1)
 		return UINT64_MAX;
 	if (!sr_list_empty(&sr_wire.tx_work))

@@ -226,6 +226,9 @@ void sr_steer_forward(unsigned slot, const struct sockaddr_in6 *from, const stru
 bool sr_steer_hand_over(unsigned slot, const struct sockaddr_in6 *from, const struct in6_addr *to, const uint8_t *packet,
 			size_t len);
 int sr_steer_forward_socket(unsigned slot);
+/* steer_keep.c: a small packet for a process whose socket is full (the kernel queues ten) is tried again; false: no room. */
+bool sr_steer_keep(unsigned slot, const struct sockaddr_in6 *from, const struct in6_addr *to, const uint8_t *packet, size_t len);
+void sr_steer_kept_round(void);
 size_t sr_steer_receive(uint8_t *buf, size_t size, struct sockaddr_in6 *from, struct in6_addr *to);
 
 /* path.c */
