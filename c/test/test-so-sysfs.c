@@ -85,8 +85,11 @@ static void folders_and_links(void **state)
 	assert_int_equal(stat(LO, &st), 0);
 	assert_true(S_ISDIR(st.st_mode));
 	assert_string_equal(realpath(LO "/../rk_lo/ports/1", buf), LO "/ports/1");
-	assert_null(realpath(LO "/device", buf)); /* on no bus, as every virtual device */
-	assert_int_equal(readlink(LO "/device", buf, sizeof(buf)), -1);
+	assert_int_equal(readlink(LO "/device/net/lo", buf, sizeof(buf)), 17);
+	assert_memory_equal(buf, "/sys/class/net/lo", 17);
+	assert_null(realpath(LO "/device/vendor", buf)); /* on no bus, as every virtual device */
+	assert_int_equal(errno, ENOENT);
+	assert_int_equal(readlink(LO "/device/vendor", buf, sizeof(buf)), -1);
 	assert_int_equal(errno, ENOENT);
 }
 

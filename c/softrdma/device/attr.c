@@ -20,7 +20,7 @@ void sr_device_attr(struct sr_device *d, struct ibv_device_attr *attr)
 		.sys_image_guid = d->guid,
 		.max_mr_size = UINT64_MAX,
 		.page_size_cap = 0xfffff000,
-		.vendor_id = 0, /* no PCI vendor made this */
+		.vendor_id = 0xffffff, /* nobody's OUI, as the kernel's Soft-RoCE says; 0 is taken for an error */
 		.vendor_part_id = 0,
 		.hw_ver = 0,
 		.max_qp = SR_LIMIT_QP,

@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -71,7 +72,7 @@ struct ibv_context *ibv_open_device(struct ibv_device *device)
 	pthread_mutex_init(&c->events_lock, NULL);
 	pthread_mutex_init(&v->mutex, NULL);
 	v->device = device;
-	v->cmd_fd = -1; /* no kernel device behind it */
+	v->cmd_fd = open("/dev/null", O_RDWR | O_CLOEXEC); /* no kernel device behind it; programs duplicate and pass it on */
 	v->async_fd = c->events_fd;
 	v->num_comp_vectors = SR_LIMIT_COMP_VECTORS;
 	fill_operations(&c->vctx);
@@ -96,6 +97,8 @@ int ibv_close_device(struct ibv_context *context)
 	sr_device_detach(sr_dev(context->device), &o->user);
 	sr_async_discard(c);
 	close(c->events_fd);
+	if (context->cmd_fd >= 0)
+		close(context->cmd_fd);
 	pthread_mutex_destroy(&c->events_lock);
 	pthread_mutex_destroy(&context->mutex);
 	free(o);

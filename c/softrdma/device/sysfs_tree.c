@@ -127,6 +127,11 @@ static void write_device(const struct sr_device *d)
 	}
 	write_attribute(d->dev.dev_path, "ibdev");
 	write_attribute(d->dev.dev_path, "abi_version");
+	/* Where scripts look for the interface. */
+	make_folders(in_tree(path, sizeof(path), "%s/device/net/", d->dev.ibdev_path));
+	snprintf(file, sizeof(file), "/sys/class/net/%s", d->link.name);
+	if (symlink(file, in_tree(path, sizeof(path), "%s/device/net/%s", d->dev.ibdev_path, d->link.name)) && errno != EEXIST)
+		return;
 	/* Programs look whether the device node is there and may be opened (UCX); nobody of ours reads or writes it. */
 	if (symlink("/dev/null", in_tree(path, sizeof(path), NODES "/%s", d->dev.dev_name)))
 		return; /* most often: it is there already */
