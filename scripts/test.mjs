@@ -16,7 +16,7 @@ const { bun } = runtimes;
 const node = process.execPath;
 
 /** Folders of test/ that are not unit tests: they have steps of their own or are not tests. */
-const NOT_UNITS = new Set(['smoke', 'integration', 'perf', 'data']);
+const NOT_UNITS = new Set(['rxe-vm', 'smoke', 'integration', 'perf', 'data']);
 const unitFolders = readdirSync('test')
   .filter((name) => !NOT_UNITS.has(name) && statSync(`test/${name}`).isDirectory())
   .map((name) => `./test/${name}/`);

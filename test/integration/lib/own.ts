@@ -10,26 +10,26 @@ import type { End } from './roads.ts';
 const SOURCES = fileURLToPath(new URL('../programs/', import.meta.url));
 const CFLAGS = ['-std=gnu11', '-O2', '-g', '-Wall', '-Wextra', '-Werror'];
 
-export interface OwnPrograms {
-  onesided: string;
-  messages: string;
-  remove(): void;
-}
+/** Paths of compiled programs by their names. */
+export type Compiled<Name extends string> = Record<Name, string> & { remove(): void };
+export type OwnPrograms = Compiled<'onesided' | 'messages'>;
 
 /** The folder is readable by every user, because some tests run as another one. */
-export async function compileOwn(): Promise<OwnPrograms> {
+export async function compile<Name extends string>(names: readonly Name[]): Promise<Compiled<Name>> {
   const folder = mkdtempSync(join(tmpdir(), `rk${process.pid}-programs-`));
   await mustRun(['chmod', '755', folder]);
-  const build = async (name: string): Promise<string> => {
+  const build = async (name: Name): Promise<[Name, string]> => {
     const sources = ['link.c', `${name}.c`].map((file) => join(SOURCES, file));
     await mustRun(['gcc', ...CFLAGS, ...sources, '-libverbs', '-o', join(folder, name)], {
       limit_ms: 60_000,
     });
-    return join(folder, name);
+    return [name, join(folder, name)];
   };
-  const [onesided, messages] = await Promise.all([build('onesided'), build('messages')]);
-  return { onesided, messages, remove: () => rmSync(folder, { recursive: true, force: true }) };
+  const paths = Object.fromEntries(await Promise.all(names.map(build))) as Record<Name, string>;
+  return { ...paths, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
+
+export const compileOwn = (): Promise<OwnPrograms> => compile(['onesided', 'messages']);
 
 /** How these programs name device, GID and port. */
 export const ownFlags = (end: End, port: number): string[] => [

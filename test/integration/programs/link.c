@@ -8,9 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PSN_MASK 0xffffff
+#define CONNECT_TRIES 100
+#define CONNECT_PAUSE_NS 50000000
 
 void die(const char *format, ...)
 {
@@ -26,7 +29,8 @@ struct options parse_options(int argc, char **argv)
 {
 	struct options o = { .port = "18515", .mode = "sleep", .type = IBV_QPT_RC, .timeout = 14, .retry = 7,
 			     .count = 1000, .size = 65536, .seed = 1, .tx_depth = TX_DEPTH, .rx_depth = RX_DEPTH,
-			     .sig_all = 1 };
+			     .sig_all = 1, .rnr_retry = 7,
+			     .access = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC };
 	int c;
 	while ((c = getopt(argc, argv, "d:g:p:m:c:n:s:r:t:y:")) != -1) {
 		switch (c) {
@@ -56,8 +60,12 @@ static int tcp_open(const char *host, const char *port)
 	int fd = socket(ai->ai_family, SOCK_STREAM, 0);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	if (host) {
-		if (connect(fd, ai->ai_addr, ai->ai_addrlen))
-			die("connect %s:%s", host, port);
+		/* In a ring of processes not everybody can have been waited for. */
+		for (int tries = 0; connect(fd, ai->ai_addr, ai->ai_addrlen); tries++) {
+			if (errno != ECONNREFUSED || tries == CONNECT_TRIES)
+				die("connect %s:%s", host, port);
+			nanosleep(&(struct timespec){ 0, CONNECT_PAUSE_NS }, NULL);
+		}
 	} else {
 		if (bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, 1))
 			die("listen %s", port);
@@ -120,7 +128,7 @@ struct ibv_qp *qp_create(struct link *l)
 	if (!qp)
 		die("ibv_create_qp");
 	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = 1, .qkey = UD_QKEY,
-				    .qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC };
+				    .qp_access_flags = o->access };
 	if (o->type == IBV_QPT_UC)
 		attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
 	int last = o->type == IBV_QPT_UD ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS;
@@ -135,7 +143,7 @@ void qp_to_ready(struct link *l, struct ibv_qp *qp, const struct place *here, co
 	struct ibv_qp_attr rtr = { .qp_state = IBV_QPS_RTR, .path_mtu = l->mtu, .dest_qp_num = there->qpn,
 				   .rq_psn = there->psn, .max_dest_rd_atomic = 16, .min_rnr_timer = 12, .ah_attr = ah };
 	struct ibv_qp_attr rts = { .qp_state = IBV_QPS_RTS, .sq_psn = here->psn, .timeout = (uint8_t)l->opt.timeout,
-				   .retry_cnt = (uint8_t)l->opt.retry, .rnr_retry = 7, .max_rd_atomic = 16 };
+				   .retry_cnt = (uint8_t)l->opt.retry, .rnr_retry = (uint8_t)l->opt.rnr_retry, .max_rd_atomic = 16 };
 	int rtr_mask = IBV_QP_STATE, rts_mask = IBV_QP_STATE | IBV_QP_SQ_PSN;
 	if (l->opt.type == IBV_QPT_UD) {
 		l->ah = ibv_create_ah(l->pd, &ah);

@@ -18,6 +18,8 @@ struct options {
 	/* Not from the command line: */
 	unsigned int tx_depth, rx_depth, max_inline;
 	int sig_all; /* every send makes a completion */
+	int rnr_retry;
+	unsigned int access; /* qp_access_flags, unless it is UC or UD */
 };
 
 /* What one end must know of the other. */

@@ -1,0 +1,237 @@
+/**
+ * The kernel's own Soft-RoCE in a virtual machine (test/rxe-vm/rxe-vm.sh) and, beside it, a network namespace in which programs
+ * run on the embedded device: two hosts, of which only one is ours.
+ */
+
+import { spawnSync } from 'node:child_process';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { freshPort, type PairEnded } from './pair.ts';
+import { type Ended, listensOn, mustRun, Program, until } from './process.ts';
+import { ROOT, SOFT_DIR } from './requirements.ts';
+import type { End } from './roads.ts';
+
+const SCRIPT = join(ROOT, 'test', 'rxe-vm', 'rxe-vm.sh');
+const BUILD_LIMIT_MS = 300_000;
+const START_LIMIT_MS = 180_000;
+/** For a hook that calls `RxeVm.start()`. */
+export const BOOT_LIMIT_MS = BUILD_LIMIT_MS + START_LIMIT_MS;
+/** A line of the guest's shell, once the server it started listens. */
+const LISTENS = '__listens';
+
+/** Debian's kernels, the meta packages: with all programs, or with a selection. */
+export const KERNELS = [
+  { name: 'linux-image-amd64', linesOf: 'all' },
+  { name: 'linux-image-6.12-amd64', linesOf: 'selection' },
+] as const;
+
+export type IpVersion = 'IPv4' | 'IPv6';
+/** Which of the two runs the server; the other one is the client. */
+export type Server = 'ours' | 'rxe';
+
+/** What happens to the frames of either direction, in parts per million. */
+export interface Fate {
+  delay_ns: number;
+  loss_ppm: number;
+  duplicate_ppm: number;
+  reorder_ppm: number;
+}
+
+/** How often it happened, both directions together. */
+export type FateCounts = Record<'forwarded' | 'lost' | 'duplicated' | 'reordered', number>;
+
+export interface RxePairSpec {
+  /** A program of the guest's image, or the path of one of ours, which is handed to the guest. */
+  program: string;
+  args: readonly string[];
+  flags: (end: End, port: number) => string[];
+  server: Server;
+  ip: IpVersion;
+  limit_ms?: number;
+  /** Of the embedded device's end. */
+  env?: Record<string, string>;
+}
+
+/** Why no such machine can run here; undefined when it can. Missing Debian packages are not among the reasons. */
+export function whyNoVm(): string | undefined {
+  if (process.arch !== 'x64') return `the image is for x86-64 and this machine is ${process.arch}`;
+  if (!existsSync('/dev/net/tun')) return 'this machine has no /dev/net/tun, so QEMU gets no TAP';
+  return undefined;
+}
+
+export class RxeVm {
+  static readonly HOST_IPV4 = '10.77.0.1';
+  static readonly GUEST_IPV4 = '10.77.0.2';
+  readonly hostNetns: string;
+  private readonly name: string;
+  private readonly folder: string;
+  private readonly share: string;
+  private readonly scriptEnv: Record<string, string>;
+  private readonly gidIndexes: Record<Server, Record<IpVersion, number>> = {
+    ours: { IPv4: -1, IPv6: -1 },
+    rxe: { IPv4: -1, IPv6: -1 },
+  };
+  private readonly stopAtExit = (): void => this.stop();
+  private readonly shared = new Set<string>();
+  private started = false;
+
+  private constructor(kernel: string) {
+    this.name = `rk${process.pid}${kernel.replaceAll(/[^0-9]/g, '')}`;
+    this.hostNetns = `${this.name}-host`;
+    this.folder = mkdtempSync(join(tmpdir(), `${this.name}-`));
+    chmodSync(this.folder, 0o700);
+    this.share = join(this.folder, 'share');
+    mkdirSync(this.share);
+    this.scriptEnv = { RXE_VM_NAME: this.name, RXE_VM_KERNEL: kernel, RXE_VM_SHARE: this.share };
+  }
+
+  /** Boots the Debian kernel of this (meta) package; builds the image first when there is none. */
+  static async start(kernel: string): Promise<RxeVm> {
+    const vm = new RxeVm(kernel);
+    process.on('exit', vm.stopAtExit);
+    try {
+      await vm.script(['setup'], BUILD_LIMIT_MS);
+      vm.started = true;
+      await vm.script(['start'], START_LIMIT_MS);
+      await vm.findGids();
+      return vm;
+    } catch (error) {
+      vm.stop();
+      throw error;
+    }
+  }
+
+  /** Environment of programs on the embedded device. */
+  env(more: Record<string, string> = {}): Record<string, string> {
+    return { LD_LIBRARY_PATH: SOFT_DIR, RDMAKIT_RUNTIME_DIR: this.folder, ...more };
+  }
+
+  end(side: Server, ip: IpVersion): End {
+    const device = side === 'ours' ? 'rk_eth0' : 'rxe0';
+    return { netns: side === 'ours' ? this.hostNetns : '', device, gidIndex: this.gidIndexes[side][ip] };
+  }
+
+  /** Runs a shell script in the guest; throws unless it succeeds. */
+  guest(script: string, limit_ms = 20_000): Promise<string> {
+    return this.script(['exec', script], limit_ms);
+  }
+
+  /** A program in the guest; it is killed there after the limit. With a port it says when it listens on it. */
+  guestProgram(argv: readonly string[], limit_ms: number, port?: number): Program {
+    const [file = '', ...args] = argv;
+    const command = [this.inGuest(file), ...args].map((word) => `'${word}'`).join(' ');
+    const limited = `timeout -s KILL ${Math.ceil(limit_ms / 1000)} ${command}`;
+    const listening = `grep -qi ':${port?.toString(16).padStart(4, '0')} .* 0A ' /proc/net/tcp /proc/net/tcp6`;
+    const script =
+      port === undefined
+        ? limited
+        : `${limited} & p=$!; until ${listening} || ! kill -0 $p 2>&-; do sleep 0.02; done; echo ${LISTENS}; wait $p`;
+    return new Program([SCRIPT, 'exec', script], { env: this.scriptEnv, limit_ms: limit_ms + 5000 });
+  }
+
+  ourProgram(argv: readonly string[], limit_ms: number, env: Record<string, string> = {}): Program {
+    return new Program(argv, { netns: this.hostNetns, env: this.env(env), limit_ms });
+  }
+
+  /** Server on one side, client on the other, to their ends, however they end. */
+  async runPair(spec: RxePairSpec): Promise<PairEnded> {
+    const port = freshPort();
+    const { limit_ms = 20_000, ip, server: serving } = spec;
+    const argv = (side: Server): string[] => [
+      spec.program,
+      ...spec.flags(this.end(side, ip), port),
+      ...spec.args,
+    ];
+    const start = (side: Server, more: string[], listenPort?: number): Program =>
+      side === 'ours'
+        ? this.ourProgram([...argv(side), ...more], limit_ms, spec.env)
+        : this.guestProgram([...argv(side), ...more], limit_ms, listenPort);
+    const server = start(serving, [], port);
+    let client: Program | undefined;
+    try {
+      const listens = (): boolean =>
+        serving === 'ours' ? listensOn(server.pid, port) : server.stdout.includes(LISTENS);
+      await until('the server listens', () => !server.alive || listens(), limit_ms);
+      const address = serving === 'ours' ? RxeVm.HOST_IPV4 : RxeVm.GUEST_IPV4;
+      client = start(serving === 'ours' ? 'rxe' : 'ours', [address]);
+      const ended = { client: await client.ended, server: await server.ended };
+      return { client: ended.client, server: withoutNotice(ended.server) };
+    } finally {
+      for (const program of [server, client]) if (program?.alive) program.kill('SIGKILL');
+    }
+  }
+
+  /** Of every interface on the way. rxe and the embedded device choose their path MTU by it. */
+  async setMtu(bytes: number): Promise<void> {
+    await this.script(['mtu', `${bytes}`]);
+  }
+
+  /** What happens to frames from now on, nothing without an argument. Returns what had happened to them until now. */
+  async setFate(fate?: Fate): Promise<FateCounts> {
+    const { delay_ns = 0, loss_ppm = 0, duplicate_ppm = 0, reorder_ppm = 0 } = fate ?? {};
+    const words = [delay_ns, 0, loss_ppm, duplicate_ppm, reorder_ppm].map(String);
+    const text = await this.script(['link', ...words]);
+    const sum = (name: string): number =>
+      [...text.matchAll(new RegExp(`\\b${name}=(\\d+)`, 'g'))].reduce(
+        (total, match) => total + Number(match[1]),
+        0,
+      );
+    return {
+      forwarded: sum('forwarded'),
+      lost: sum('lost'),
+      duplicated: sum('duplicated'),
+      reordered: sum('reordered'),
+    };
+  }
+
+  /** Synchronous, so that it also works while the process exits. */
+  stop(): void {
+    process.off('exit', this.stopAtExit);
+    if (this.started) {
+      this.started = false;
+      spawnSync(SCRIPT, ['stop'], { env: { ...process.env, ...this.scriptEnv }, stdio: 'ignore' });
+    }
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  private script(args: readonly string[], limit_ms = 20_000): Promise<string> {
+    return mustRun([SCRIPT, ...args], { env: this.scriptEnv, limit_ms });
+  }
+
+  /** Where the guest finds a program: ours are copied into the shared folder. */
+  private inGuest(program: string): string {
+    if (!program.startsWith('/')) return program;
+    const name = basename(program);
+    if (!this.shared.has(program)) copyFileSync(program, join(this.share, name));
+    this.shared.add(program);
+    return `/share/${name}`;
+  }
+
+  /** Reads both GID tables; their order is not ours to assume. */
+  private async findGids(): Promise<void> {
+    const addresses = {
+      ours: { IPv4: `::ffff:${RxeVm.HOST_IPV4}`, IPv6: 'fd77::1' },
+      rxe: { IPv4: `::ffff:${RxeVm.GUEST_IPV4}`, IPv6: 'fd77::2' },
+    };
+    const tables = {
+      ours: await mustRun(['ibv_devinfo', '-v', '-d', 'rk_eth0'], { netns: this.hostNetns, env: this.env() }),
+      rxe: await this.guest('ibv_devinfo -v -d rxe0'),
+    };
+    for (const side of ['ours', 'rxe'] as const) {
+      for (const ip of ['IPv4', 'IPv6'] as const) {
+        const row = new RegExp(`\\s${addresses[side][ip]},`);
+        const line = tables[side].split('\n').find((each) => row.test(each));
+        const index = line?.match(/GID\[\s*(\d+)\]/)?.[1];
+        if (index === undefined)
+          throw new Error(`no GID ${addresses[side][ip]} on the side of ${side}:\n${tables[side]}`);
+        this.gidIndexes[side][ip] = Number(index);
+      }
+    }
+  }
+}
+
+const withoutNotice = (ended: Ended): Ended => ({
+  ...ended,
+  stdout: ended.stdout.replace(`${LISTENS}\n`, ''),
+});
