@@ -141,7 +141,8 @@ describe.skipIf(why !== undefined)('against rxe', () => {
         test(
           `${ip}, responder ${server}: random WRITEs, READs and atomics do what the model says`,
           async () => {
-            const ended = await pair('onesided', server, ip, ['-n', '640', '-s', '20000']);
+            const fences = server === 'ours' ? 'wait' : 'sleep';
+            const ended = await pair('onesided', server, ip, ['-n', '640', '-s', '20000', '-m', fences]);
             mustSucceed(ended);
             expect(parseOnesided(ended.client.stdout)).toEqual({
               ...{ operations: 640, mismatches: 0, sameHash: true },
@@ -153,7 +154,14 @@ describe.skipIf(why !== undefined)('against rxe', () => {
         test.each(['RC', 'UC', 'UD'])(
           `${ip}, receiver ${server}: messages of random lengths with immediate data over %s`,
           async (type) => {
-            const args = ['-n', '512', '-s', type === 'RC' ? '12000' : type === 'UC' ? '3000' : '1024', '-c', type];
+            const args = [
+              '-n',
+              '512',
+              '-s',
+              type === 'RC' ? '12000' : type === 'UC' ? '3000' : '1024',
+              '-c',
+              type,
+            ];
             const ended = await pair('messages', server, ip, args);
             mustSucceed(ended);
             const result = parseMessages(ended.client.stdout);

@@ -1,7 +1,8 @@
 /*
  * onesided.c - random RDMA WRITEs, READs, FETCH_ADDs and COMPARE_SWAPs on a buffer of the other process, each result compared
  * with a model of that buffer kept here. The process that owns the buffer (no HOST) never calls verbs once connected: it
- * sleeps (-m sleep) or computes (-m compute), and at the end tells the hash of its buffer, which must be the model's.
+ * sleeps (-m sleep) or computes (-m compute), and at the end tells the hash of its buffer, which must be the model's. With -m wait
+ * the client waits where it would fence: rxe of Linux 6.1 now and then misses the wake-up of a fenced request and stands still.
  *
  * The client prints `progress N` lines as it goes and in the end one line:
  *   done OPERATIONS bytes BYTES mismatches N hash same|different
@@ -155,19 +156,27 @@ static int be_client(struct link *l, unsigned char *memory)
 {
 	struct ibv_mr *mr = must_register(l, memory, BATCH * l->opt.size);
 	uint64_t random = l->opt.seed, theirs = 0;
+	int waits = !strcmp(l->opt.mode, "wait");
 	struct ibv_send_wr wr[BATCH], *bad;
 	struct ibv_sge sge[BATCH];
 	for (int i = 0; i < BATCH; i++)
 		slots[i] = (struct slot){ memory + (size_t)i * l->opt.size, malloc(l->opt.size), 0, 0 };
 	link_connect(l, NULL);
 	while (!l->opt.count || operations < l->opt.count) {
+		int pending = 0;
 		for (int i = 0; i < BATCH; i++) {
 			choose(l, &random, i, &wr[i], &sge[i]);
 			sge[i].lkey = mr->lkey;
+			if (waits && wr[i].send_flags & IBV_SEND_FENCE) {
+				finish(l, pending);
+				pending = 0;
+				wr[i].send_flags = 0;
+			}
 			if (ibv_post_send(l->qp, &wr[i], &bad))
 				die("ibv_post_send");
+			pending++;
 		}
-		finish(l, BATCH);
+		finish(l, pending);
 		if (operations % (BATCH * 8) == 0) {
 			printf("progress %lu\n", operations);
 			fflush(stdout);
