@@ -57,7 +57,9 @@ int rdma_bind_addr(struct rdma_cm_id *p, struct sockaddr *addr)
 		return sr_cm_result(EINVAL);
 	if (!sr_cm_gid_of(addr, &gid))
 		return sr_cm_result(EAFNOSUPPORT);
-	if (!sr_cm_is_any(addr)) {
+	/* The kernel takes loopback addresses for "any" here, and gives no device. libfabric counts on it: it binds to localhost to
+	 * learn which devices there are, and does without the others when it gets one. */
+	if (!sr_cm_is_any(addr) && !sr_cm_is_loopback(addr)) {
 		int err = sr_cm_attach_device(id, &gid, sr_cm_scope_of(addr));
 		if (err)
 			return sr_cm_result(err == ENODEV ? EADDRNOTAVAIL : err);

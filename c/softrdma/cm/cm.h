@@ -95,6 +95,7 @@ socklen_t sr_cm_sockaddr_len(const struct sockaddr *sa); /* 0: not an IP address
 uint16_t sr_cm_port_of(const struct sockaddr *sa);	 /* host order */
 void sr_cm_set_port(struct sockaddr *sa, uint16_t port);
 bool sr_cm_is_any(const struct sockaddr *sa);
+bool sr_cm_is_loopback(const struct sockaddr *sa);
 bool sr_cm_is_multicast(const struct sockaddr *sa);
 uint32_t sr_cm_scope_of(const struct sockaddr *sa);
 

@@ -60,6 +60,11 @@ bool sr_cm_is_any(const struct sockaddr *sa)
 	return sa->sa_family == AF_INET ? in4(sa)->sin_addr.s_addr == INADDR_ANY : IN6_IS_ADDR_UNSPECIFIED(&in6(sa)->sin6_addr);
 }
 
+bool sr_cm_is_loopback(const struct sockaddr *sa)
+{
+	return sa->sa_family == AF_INET ? ntohl(in4(sa)->sin_addr.s_addr) >> 24 == 127 : IN6_IS_ADDR_LOOPBACK(&in6(sa)->sin6_addr);
+}
+
 bool sr_cm_is_multicast(const struct sockaddr *sa)
 {
 	return sa->sa_family == AF_INET ? IN_MULTICAST(ntohl(in4(sa)->sin_addr.s_addr)) : IN6_IS_ADDR_MULTICAST(&in6(sa)->sin6_addr);
