@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -210,6 +211,59 @@ static void killed(void **state)
 }
 
 /* What a process sent before it ended still arrives. */
+/* As a daemon does that closes all descriptors it does not know: here those to its peers, not the one it listens on. */
+static void close_links(void)
+{
+	for (int fd = 4; fd < 100; fd++) {
+		struct sockaddr_storage name;
+		socklen_t len = sizeof name;
+		if (!getpeername(fd, (struct sockaddr *)&name, &len) && name.ss_family == AF_UNIX)
+			close(fd);
+	}
+}
+
+static void recluse(int fd)
+{
+	struct vk_dev d;
+	struct vk_end e;
+	uint8_t *mem = vk_pages(LEN);
+	vk_open(&d);
+	struct ibv_mr *mr = vk_reg(&d, mem, LEN, VK_RW);
+	vk_end_make(&e, &d, NULL);
+	vk_to_init(&e);
+	vk_meet(&e, fd, mr);
+	close_links();
+	vk_sync(fd);
+	for (;;)
+		pause();
+}
+
+/* A peer whose link socket has gone still serves, and its death is noticed all the same. */
+static void recluse_dies(void **state)
+{
+	(void)state;
+	struct vk_partner p;
+	struct vk_dev d;
+	struct vk_end e;
+	uint8_t *mem = vk_pages(LEN);
+	vk_spawn(&p, "recluse");
+	vk_open(&d);
+	struct ibv_mr *mr = vk_reg(&d, mem, LEN, VK_RW);
+	vk_end_make(&e, &d, NULL);
+	vk_to_init(&e);
+	struct vk_name peer = vk_meet(&e, p.fd, mr);
+	vk_sync(p.fd);
+	usleep(200000); /* the sockets' end is looked into meanwhile */
+	operate(&e, mr, mem, &peer, false);
+	VK_EQ(vk_state(&e), IBV_QPS_RTS);
+	vk_kill(&p);
+	vk_wait_state(&e, IBV_QPS_ERR);
+	vk_end_free(&e);
+	VK_EQ(ibv_dereg_mr(mr), 0);
+	vk_close(&d);
+	vk_unpages(mem, LEN);
+}
+
 static void last_words(int fd)
 {
 	struct vk_dev d;
@@ -347,11 +401,12 @@ static void idle(void **state)
 int main(int argc, char **argv)
 {
 	static const struct vk_role roles[] = {
-		{ "sleeper", sleeper }, { "computer", computer }, { "streamer", streamer }, { "last_words", last_words }, { "crowd_member", crowd_member },
+		{ "sleeper", sleeper }, { "computer", computer }, { "streamer", streamer }, { "recluse", recluse }, { "last_words", last_words }, { "crowd_member", crowd_member },
 	};
 	vk_start(argc, argv, roles, sizeof roles / sizeof *roles);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sleeping), cmocka_unit_test(computing), cmocka_unit_test(stopped), cmocka_unit_test(killed),
+		cmocka_unit_test(recluse_dies),
 		cmocka_unit_test(last_words_arrive), cmocka_unit_test(crowd_counts), cmocka_unit_test(idle),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

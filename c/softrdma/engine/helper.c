@@ -160,6 +160,7 @@ static void *run(void *arg)
 	uint64_t seen = 0;
 	(void)arg;
 	for (;;) {
+		sr_shm_look_for_dead();
 		/* Without the lock: who polls holds it nearly all the time, and is not to be disturbed to find out that it polls. */
 		uint64_t polls = atomic_load_explicit(&sr.polls, memory_order_relaxed);
 		bool polled = polls != seen;

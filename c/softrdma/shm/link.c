@@ -34,6 +34,10 @@ struct conn {
 
 static struct conn *conns; /* under sr.control */
 
+#define LOOK_EVERY_NS 500000000u
+static _Atomic unsigned unwatched; /* links; written under sr.lock */
+static uint64_t look_at_ns;        /* when to look for dead ones among them; the helper thread's, written under sr.lock */
+
 /* ---- hello ----------------------------------------------------------------------------------------------------------- */
 
 static int send_hello(int fd)
@@ -156,6 +160,7 @@ static void lost(unsigned slot, uint64_t generation)
 		return;
 	}
 	SR_COUNT(shm_links_lost);
+	unwatched -= l->unwatched;
 	sr_shm_drain(l);
 	sr_list_del(&l->node);
 	if (sr.link_by_slot[slot] == l)
@@ -207,17 +212,56 @@ static void drop(struct conn *c)
 	free(c);
 }
 
-/* A socket's end is not yet a death: an introduction may have been given up, and another socket may serve the link. The registry's
- * lock decides; it falls within moments of the socket when a process ends. */
-static void lost_if_dead(unsigned slot, uint64_t generation)
+static bool dead(unsigned slot, uint64_t generation)
+{
+	return !sr_registry_alive(slot) || sr_registry_generation(slot) != generation;
+}
+
+/* A socket's end is not yet a death: an introduction may have been given up, another socket may serve the link, or the program
+ * closed all descriptors it did not know. The registry's lock decides; it falls within moments of the socket when a process ends. */
+static void socket_ended(unsigned slot, uint64_t generation)
 {
 	for (int i = 0; i < 10; i++) {
-		if (!sr_registry_alive(slot) || sr_registry_generation(slot) != generation) {
+		if (dead(slot, generation)) {
 			lost(slot, generation);
 			return;
 		}
 		usleep(2000);
 	}
+	sr_lock();
+	struct sr_link *l = sr.link_by_slot[slot];
+	if (l && l->generation == generation && !l->unwatched) {
+		l->unwatched = true;
+		unwatched++;
+	}
+	sr_unlock();
+}
+
+void sr_shm_look_for_dead(void)
+{
+	unsigned slots[SR_SLOTS];
+	uint64_t generations[SR_SLOTS];
+	unsigned n = 0;
+	if (!atomic_load_explicit(&unwatched, memory_order_relaxed) || sr_now_ns() < look_at_ns)
+		return;
+	sr_lock();
+	look_at_ns = sr_now_ns() + LOOK_EVERY_NS;
+	sr_list_for(node, tmp, &sr.links) {
+		struct sr_link *l = sr_list_entry(node, struct sr_link, node);
+		if (l->unwatched) {
+			slots[n] = l->slot;
+			generations[n++] = l->generation;
+		}
+	}
+	sr_unlock();
+	while (n--)
+		if (dead(slots[n], generations[n]))
+			lost(slots[n], generations[n]);
+}
+
+uint64_t sr_shm_look_at_ns(void)
+{
+	return atomic_load_explicit(&unwatched, memory_order_relaxed) ? look_at_ns : UINT64_MAX;
 }
 
 static void conn_ready(void *arg)
@@ -234,7 +278,7 @@ static void conn_ready(void *arg)
 			close(fds[1]);
 		}
 		if (c->slot)
-			lost_if_dead(c->slot, c->generation);
+			socket_ended(c->slot, c->generation);
 		drop(c);
 		return;
 	}
@@ -250,7 +294,7 @@ static void conn_ready(void *arg)
 	pthread_mutex_unlock(&sr.control);
 	if (!l || send_hello(c->watch.fd)) {
 		if (l) /* it went away before it was greeted: without a socket its death would never be seen */
-			lost_if_dead(h.slot, h.generation);
+			socket_ended(h.slot, h.generation);
 		drop(c);
 		return;
 	}
@@ -436,6 +480,7 @@ void sr_shm_after_fork(void)
 		close(listener);
 	listener = -1;
 	memset(prepared, 0, sizeof prepared);
+	unwatched = 0;
 	sr_segment_abandon();
 	sr_registry_abandon();
 }

@@ -4,7 +4,7 @@
  * Introduction: whoever needs the other first connects to the private unix socket named after the other's slot; both check
  * SO_PEERCRED and send `struct sr_hello` with their segment and doorbell descriptors. The rings lie at fixed places in
  * the segments, so that two introductions at once describe the same link. The socket stays open for life: its end is how
- * a peer's death is noticed.
+ * a peer's death is noticed. A peer that closes it and lives is asked after twice a second (its lock in the registry).
  */
 #ifndef SR_LINK_H
 #define SR_LINK_H
@@ -27,6 +27,7 @@ struct sr_link {
 	int doorbell;              /* eventfd of the peer */
 	bool dirty;                /* messages were sent since the bell was last considered */
 	bool resting;              /* the next message is a datagram whose receiver has no receive WQE yet */
+	bool unwatched;            /* its socket ended, its process did not */
 	bool poisoned;             /* the peer wrote nonsense into the ring: nothing more is read from it */
 	struct sr_tx_ring tx;
 	struct sr_rx_ring rx;

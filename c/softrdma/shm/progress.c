@@ -164,7 +164,7 @@ static void run_timers(void)
 
 uint64_t sr_shm_next_deadline_ns(void)
 {
-	uint64_t earliest = UINT64_MAX;
+	uint64_t earliest = sr_shm_look_at_ns();
 	sr_list_for(n, tmp, &sr.links)
 		if (sr_list_entry(n, struct sr_link, node)->resting)
 			earliest = sr_now_ns() + REST_NS;

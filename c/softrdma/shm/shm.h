@@ -10,6 +10,10 @@ void sr_shm_after_fork(void);
 int sr_shm_progress(void);
 void sr_shm_flush_acks(void);
 uint64_t sr_shm_next_deadline_ns(void);
+/* Links whose socket ended while the process lived: have they died since? On the helper thread, without sr.lock; cheap when it is not yet
+ * time. */
+void sr_shm_look_for_dead(void);
+uint64_t sr_shm_look_at_ns(void); /* when to call that; UINT64_MAX never */
 /* Tells peers whether to ring. true comes with a full fence on behalf of every peer. */
 void sr_shm_set_asleep(bool asleep);
 
