@@ -2,6 +2,9 @@
 #include "verbs-world.h"
 
 #include <arpa/inet.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 extern int rdmakit_counter_count(void);
 extern const char *rdmakit_counter_name(int i);
@@ -146,6 +149,83 @@ __attribute__((no_sanitize("thread"))) static void flood(void **state)
 	world_free(&w);
 }
 
+/* More datagrams than the ring holds, to a receiver with a receive WQE for each that is off the CPU meanwhile: none is lost. To one that
+ * stays away for ever the sender does not wait for ever. */
+#define MANY 6000u
+#define MANY_BYTES 64u
+
+static void absent(int fd)
+{
+	struct vk_dev d;
+	struct vk_end e;
+	uint8_t *mem = vk_pages(LEN);
+	vk_open(&d);
+	struct ibv_mr *mr = vk_reg(&d, mem, LEN, VK_RW);
+	vk_end_make(&e, &d, &(struct vk_conf){ .type = IBV_QPT_UD, .depth = MANY, .cqe = 2 * MANY });
+	vk_to_init(&e);
+	for (uint32_t i = 0; i < MANY; i++)
+		vk_recv1(&e, i, mr, mem, 2 * MANY_BYTES);
+	vk_meet(&e, fd, mr);
+	VK_EQ(vk_wait_ok(e.rcq).imm_data, 0); /* that the two processes know each other */
+	vk_sync(fd); /* stopped about here */
+	for (uint32_t i = 1; i < MANY; i++)
+		VK_EQ(vk_wait_ok(e.rcq).imm_data, i);
+	vk_sync(fd);
+	vk_sync(fd); /* stopped here again */
+	vk_end_free(&e);
+	VK_EQ(ibv_dereg_mr(mr), 0);
+	vk_close(&d);
+}
+
+static void absent_receiver(void **state)
+{
+	(void)state;
+	const char *road = getenv("RDMAKIT_ROAD");
+	if (road && !strcmp(road, "wire")) {
+		print_message("only shared memory holds senders back\n");
+		skip();
+	}
+	struct vk_partner p;
+	struct vk_dev d;
+	struct vk_end e;
+	uint8_t *mem = vk_pages(LEN);
+	vk_spawn(&p, "absent");
+	vk_open(&d);
+	struct ibv_mr *mr = vk_reg(&d, mem, LEN, VK_RW);
+	vk_end_make(&e, &d, &(struct vk_conf){ .type = IBV_QPT_UD, .depth = MANY, .cqe = 2 * MANY });
+	vk_to_init(&e);
+	vk_meet(&e, p.fd, mr);
+	uint64_t dropped = counter("rx_ud_dropped");
+	struct ibv_sge s = vk_sge(mr, mem, MANY_BYTES);
+	for (uint32_t i = 0; i < MANY; i++) {
+		vk_post(&e, &(struct vk_wr){ .op = IBV_WR_SEND_WITH_IMM, .sge = &s, .n = 1, .imm = i });
+		if (i == 0) {
+			vk_sync(p.fd);
+			kill(p.pid, SIGSTOP);
+		}
+	}
+	usleep(50000);
+	kill(p.pid, SIGCONT);
+	for (uint32_t i = 0; i < MANY; i++)
+		vk_wait_ok(e.scq);
+	vk_sync(p.fd);
+	VK_EQ(counter("rx_ud_dropped"), dropped);
+
+	kill(p.pid, SIGSTOP);
+	for (uint32_t i = 0; i < MANY; i++)
+		vk_post(&e, &(struct vk_wr){ .op = IBV_WR_SEND_WITH_IMM, .sge = &s, .n = 1, .imm = i });
+	for (uint32_t i = 0; i < MANY; i++)
+		vk_wait_ok(e.scq);
+	VK(counter("rx_ud_dropped") > dropped);
+	kill(p.pid, SIGCONT);
+	vk_sync(p.fd);
+	vk_join(&p);
+	vk_end_free(&e);
+	VK_EQ(ibv_dereg_mr(mr), 0);
+	vk_close(&d);
+	vk_unpages(mem, LEN);
+}
+
 static void address_handles(void **state)
 {
 	(void)state;
@@ -193,9 +273,10 @@ static void group_membership(void **state)
 
 int main(int argc, char **argv)
 {
-	vk_start(argc, argv, NULL, 0);
+	static const struct vk_role roles[] = { { "absent", absent } };
+	vk_start(argc, argv, roles, 1);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(header), cmocka_unit_test(drops), cmocka_unit_test(flood), cmocka_unit_test(address_handles),
+		cmocka_unit_test(header), cmocka_unit_test(drops), cmocka_unit_test(flood), cmocka_unit_test(absent_receiver), cmocka_unit_test(address_handles),
 		cmocka_unit_test(group_membership),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

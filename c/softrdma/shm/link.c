@@ -18,7 +18,9 @@
 #include "road.h"
 #include "shm.h"
 
-#define INTRODUCTION_MS 10000 /* a peer's helper thread may wait long for a CPU; giving up means taking the wire */
+#define INTRODUCTION_MS 10000 /* a peer's helper thread may wait long for a CPU; giving up means taking the wire for good */
+#define DATAGRAM_INTRODUCTION_MS 1000 /* UD: another datagram may try again */
+#define DATAGRAM_RETRY_NS 5000000000u
 
 static int listener = -1;
 static struct sr_watch listen_watch;
@@ -375,7 +377,7 @@ static struct sr_link *existing(unsigned slot, uint64_t generation)
 	return l;
 }
 
-struct sr_link *sr_shm_link(unsigned slot)
+static struct sr_link *introduce(unsigned slot, int wait_ms)
 {
 	if (slot == sr.slot) {
 		struct sr_link *self = existing(slot, sr_own.base->generation);
@@ -407,7 +409,7 @@ struct sr_link *sr_shm_link(unsigned slot)
 	int fds[2];
 	l = NULL;
 	if (connect(fd, (struct sockaddr *)&addr, sizeof addr) || !same_user(fd) || send_hello(fd) ||
-	    poll(&p, 1, INTRODUCTION_MS) != 1 || recv_hello(fd, &h, fds)) {
+	    poll(&p, 1, wait_ms) != 1 || recv_hello(fd, &h, fds)) {
 		close(fd);
 		return NULL;
 	}
@@ -425,6 +427,21 @@ struct sr_link *sr_shm_link(unsigned slot)
 		l = NULL;
 	}
 	pthread_mutex_unlock(&sr.control);
+	return l;
+}
+
+struct sr_link *sr_shm_link(unsigned slot) { return introduce(slot, INTRODUCTION_MS); }
+
+struct sr_link *sr_shm_link_for_datagram(unsigned slot)
+{
+	static _Atomic uint64_t not_before_ns[SR_SLOTS];
+	uint64_t now = sr_now_ns();
+	if (now < atomic_load_explicit(&not_before_ns[slot], memory_order_relaxed))
+		return NULL;
+	struct sr_link *l = introduce(slot, DATAGRAM_INTRODUCTION_MS);
+	uint64_t then = sr_now_ns();
+	if (!l && then - now > DATAGRAM_INTRODUCTION_MS * 500000ull) /* a slot without a process is found out at once */
+		atomic_store_explicit(&not_before_ns[slot], then + DATAGRAM_RETRY_NS, memory_order_relaxed);
 	return l;
 }
 

@@ -28,6 +28,8 @@ struct sr_link {
 	bool dirty;                /* messages were sent since the bell was last considered */
 	bool resting;              /* the next message is a datagram whose receiver has no receive WQE yet */
 	bool unwatched;            /* its socket ended, its process did not */
+	bool stalled;              /* UD: the ring was full for long; datagrams are dropped until the receiver reads on */
+	uint32_t stalled_head;     /* where it stood then */
 	bool poisoned;             /* the peer wrote nonsense into the ring: nothing more is read from it */
 	struct sr_tx_ring tx;
 	struct sr_rx_ring rx;

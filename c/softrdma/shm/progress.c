@@ -69,6 +69,19 @@ static void dispatch(struct sr_link *l, const struct sr_msg *m, uint32_t word)
 	}
 }
 
+/* A datagram that still finds no room goes on waiting until the time set when it began to. */
+static void serve_blocked_ud(struct sr_qp *qp)
+{
+	uint32_t first = qp->sq.next;
+	uint64_t deadline_ns = qp->shm.deadline_ns;
+	qp->shm.waiting = false;
+	sr_qp_kick(qp);
+	if (!qp->shm.waiting)
+		sr_list_del(&qp->shm.timer_node);
+	else if (qp->sq.next == first)
+		qp->shm.deadline_ns = deadline_ns;
+}
+
 static void serve_blocked(struct sr_link *l)
 {
 	struct sr_list waiting;
@@ -81,14 +94,12 @@ static void serve_blocked(struct sr_link *l)
 	while (!sr_list_empty(&waiting)) {
 		struct sr_qp *qp = sr_list_entry(waiting.next, struct sr_qp, shm.blocked_node);
 		sr_list_del(&qp->shm.blocked_node);
-		if (qp->type == IBV_QPT_UD) {
-			qp->shm.waiting = false;
-			sr_list_del(&qp->shm.timer_node);
-		} else if (!sr_shm_continue_replies(qp)) {
+		if (qp->type == IBV_QPT_UD)
+			serve_blocked_ud(qp);
+		else if (!sr_shm_continue_replies(qp))
 			sr_shm_wait_room(l, qp);
-			continue;
-		}
-		sr_qp_kick(qp);
+		else
+			sr_qp_kick(qp);
 	}
 }
 

@@ -401,11 +401,8 @@ void sr_shm_on_timer(struct sr_qp *qp)
 {
 	qp->shm.waiting = false;
 	sr_list_del(&qp->shm.timer_node);
-	if (qp->type == IBV_QPT_UD && qp->sq.next != qp->sq.head) {
-		/* The receiver leaves its ring full: this datagram is lost, as it would be on a wire. */
-		SR_COUNT(rx_ud_dropped);
-		sr_sq_complete(qp, ++qp->sq.next);
-	}
+	if (qp->type == IBV_QPT_UD && qp->sq.next != qp->sq.head)
+		sr_shm_ud_give_up(qp);
 	sr_qp_kick(qp);
 }
 

@@ -52,14 +52,19 @@ static inline void sr_shm_wait_room(struct sr_link *l, struct sr_qp *qp)
 }
 static inline void sr_shm_set_timer(struct sr_qp *qp, uint64_t delay_ns)
 {
+	uint64_t deadline_ns = sr_now_ns() + delay_ns;
+	bool runs = !sr_list_empty(&qp->shm.timer_node), later = runs && deadline_ns >= qp->shm.deadline_ns;
 	qp->shm.waiting = true;
-	qp->shm.deadline_ns = sr_now_ns() + delay_ns;
-	if (sr_list_empty(&qp->shm.timer_node))
+	qp->shm.deadline_ns = deadline_ns;
+	if (!runs)
 		sr_list_add_tail(&sr.shm_timers, &qp->shm.timer_node);
-	sr_helper_kick(); /* it may be asleep without a deadline */
+	if (!later)
+		sr_helper_kick(); /* it may be asleep without this deadline */
 }
 
 /* ud.c */
 bool sr_shm_ud_must_wait(const struct sr_msg *m);
+/* The receiver leaves its ring full: the datagram that waits is lost, as it would be on a wire. */
+void sr_shm_ud_give_up(struct sr_qp *qp);
 void sr_shm_on_ud(const struct sr_msg *m, size_t room, uint32_t flags);
 #endif

@@ -19,6 +19,9 @@ void sr_shm_set_asleep(bool asleep);
 
 /* The link to a slot's process, opened when there is none. May sleep: never under sr.lock. NULL: not reachable on this road. */
 struct sr_link *sr_shm_link(unsigned slot);
+/* The same with little patience: a slot whose process did not answer in a second is not asked again for some, so that posting a
+ * datagram to a stopped process does not stop the sender. */
+struct sr_link *sr_shm_link_for_datagram(unsigned slot);
 /* Is it still the link to that slot? The pointer may be stale. */
 static inline bool sr_shm_link_alive(const struct sr_link *link, unsigned slot) { return sr.link_by_slot[slot] == link; }
 

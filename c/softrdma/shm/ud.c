@@ -4,7 +4,10 @@
 #include "road.h"
 #include "shm.h"
 
-#define FULL_NS 5000000u /* a receiver that leaves its ring full so long loses datagrams */
+/* A full ring holds its senders back, as a lossless fabric does: the receiver may merely be off the CPU, with receive WQEs posted. One
+ * that has not read for so long loses what is sent until it reads again (it is stopped, or in a debugger). */
+#define FULL_NS 1000000000u
+#define NO_RECEIVE_NS 5000000u /* how long a datagram waits for a receive WQE */
 
 /* What a receiver of a RoCE v2 datagram finds in the first 40 bytes of its buffer: an IPv6 header, or 20 zero bytes and an IPv4
  * header (rdma-core, "ibv_create_ah_from_wc"). */
@@ -49,6 +52,11 @@ enum sr_ud_sent sr_shm_ud_send(struct sr_qp *qp, struct sr_swqe *w, const struct
 		return SR_UD_UNREACHABLE;
 	size_t bytes = sizeof(struct sr_msg) + SR_GRH_BYTES + w->length;
 	struct sr_msg *m = sr_link_reserve(l, bytes);
+	if (!m && l->stalled && l->stalled_head == l->tx.head_seen) {
+		SR_COUNT(rx_ud_dropped);
+		return SR_UD_SENT;
+	}
+	l->stalled = false;
 	if (!m) {
 		sr_shm_wait_room(l, qp);
 		sr_shm_set_timer(qp, FULL_NS);
@@ -75,6 +83,17 @@ enum sr_ud_sent sr_shm_ud_send(struct sr_qp *qp, struct sr_swqe *w, const struct
 	return SR_UD_SENT;
 }
 
+void sr_shm_ud_give_up(struct sr_qp *qp)
+{
+	struct sr_link *l = sr.link_by_slot[sr_qpn_slot(sr_sq_at(&qp->sq, qp->sq.next)->ud.qpn)];
+	if (l) {
+		l->stalled = true;
+		l->stalled_head = l->tx.head_seen;
+	}
+	SR_COUNT(rx_ud_dropped);
+	sr_sq_complete(qp, ++qp->sq.next);
+}
+
 /* A receiver that is merely late (preempted, while the helper reads its ring) should not lose datagrams that a sender's full ring
  * would hold back: the ring rests for a moment. One that leaves its queue empty is not waited for again until it posts. */
 bool sr_shm_ud_must_wait(const struct sr_msg *m)
@@ -91,7 +110,7 @@ bool sr_shm_ud_must_wait(const struct sr_msg *m)
 		return false;
 	uint64_t now = sr_now_ns();
 	if (!qp->shm.patience_until_ns)
-		qp->shm.patience_until_ns = now + FULL_NS;
+		qp->shm.patience_until_ns = now + NO_RECEIVE_NS;
 	if (now < qp->shm.patience_until_ns)
 		return true;
 	qp->shm.patience_until_ns = 0;

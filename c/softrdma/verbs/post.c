@@ -30,7 +30,7 @@ void sr_post_prepare_ud(const struct sr_av *av, uint32_t qpn)
 {
 	unsigned slot = sr_qpn_slot(qpn);
 	if (av->local && !__atomic_load_n(&sr.link_by_slot[slot], __ATOMIC_RELAXED))
-		sr_shm_link(slot);
+		sr_shm_link_for_datagram(slot);
 }
 
 static void ud_kick(struct sr_qp *qp)
