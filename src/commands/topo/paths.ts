@@ -10,7 +10,7 @@ import { Graph } from '../../topo/model/graph.ts';
 import { flowOptions, MODEL_TEXT, modelOf, protocolOf } from './flow-options.ts';
 import { FILE, fromOption } from './shared.ts';
 
-const Paths = defineDocument('topo-paths', 1, PathsReport);
+export const PathsDocument = defineDocument('topo-paths', 1, PathsReport);
 
 /** Rows printed for people; --json has all. */
 const SHOWN = 20;
@@ -54,7 +54,7 @@ export const pathsSpec = defineCommand({
     const { first, last } = options.sport;
     const ports = Array.from({ length: last - first + 1 }, (_, i) => first + i);
     const report = pathsReport(router, modelOf(options), flow, ports);
-    io.result(Paths, report);
+    io.result(PathsDocument, report);
     if (!io.human) return;
     const rows = report.paths
       .slice(0, SHOWN)

@@ -6,13 +6,13 @@ import type { Topology } from '../model/schema.ts';
 import { shortRate } from '../quantity.ts';
 import type { Overlay } from './overlay.ts';
 
-export const SHOWS = ['utilisation', 'rate', 'flows'] as const;
-export type Shows = (typeof SHOWS)[number];
+/** What of a predicted load can be shown. */
+export type LoadShows = 'utilisation' | 'rate' | 'flows';
 
 const percent = (value: number): string => `${Number((value * 100).toPrecision(3))}%`;
 
 /** A predicted load; of the two directions of a link the busier one. */
-export function overlayOfLoad(report: LoadReport, shows: Shows): Overlay {
+export function overlayOfLoad(report: LoadReport, shows: LoadShows): Overlay {
   const show =
     shows === 'utilisation'
       ? percent
