@@ -109,11 +109,12 @@ _rdmakit() {
     'topo overlay')
       case "$prev" in
         --from) COMPREPLY=($(compgen -W 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix' -- "$cur")); return ;;
-        --show) COMPREPLY=($(compgen -W 'utilisation rate flows' -- "$cur")); return ;;
+        --show) COMPREPLY=($(compgen -W 'utilisation rate flows latency loss' -- "$cur")); return ;;
+        --field) COMPREPLY=(); return ;;
         --title) COMPREPLY=(); return ;;
         --png) COMPREPLY=($(compgen -f -- "$cur")); return ;;
       esac
-      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --show --title --svg --png --help -h' -- "$cur"))
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--from --show --field --labels --title --svg --png --help -h' -- "$cur"))
       else COMPREPLY=(); fi
       ;;
     'topo paths')

@@ -74,7 +74,9 @@ complete -c rdmakit -n '__rdmakit_at topo draw' -l title -d 'title of the pictur
 complete -c rdmakit -n '__rdmakit_at topo draw' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at topo' -a overlay -d 'paint measured or predicted values on the links of a picture'
 complete -c rdmakit -n '__rdmakit_at topo overlay' -l from -d 'format of FILE, when its beginning does not tell' -r -f -a 'json dot graphml gml mermaid drawio containerlab slurm ns3 htsim sndlib-xml sndlib ibnetdiscover svg matrix'
-complete -c rdmakit -n '__rdmakit_at topo overlay' -l show -d 'what of a load document' -r -f -a 'utilisation rate flows'
+complete -c rdmakit -n '__rdmakit_at topo overlay' -l show -d 'what of the documents; the first of these that is there when absent' -r -f -a 'utilisation rate flows latency loss'
+complete -c rdmakit -n '__rdmakit_at topo overlay' -l field -d 'number of the documents to show, such as latency_p99_ns' -r -f
+complete -c rdmakit -n '__rdmakit_at topo overlay' -l labels -d 'write the values on the links, also where there are many'
 complete -c rdmakit -n '__rdmakit_at topo overlay' -l title -d 'title of the picture' -r -f
 complete -c rdmakit -n '__rdmakit_at topo overlay' -l svg -d 'print the picture as SVG'
 complete -c rdmakit -n '__rdmakit_at topo overlay' -l png -d 'write the picture as PNG to this file' -r -F

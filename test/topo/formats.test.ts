@@ -76,6 +76,17 @@ describe('round trips', () => {
     );
   });
 
+  test('names that look like syntax survive mermaid and dot', async () => {
+    const ids = ['---', 'a-->b', 'x===y', '-.-', 'end', 'o', '"]', '%%', 'subgraph x', ':::host', '|l|'];
+    const nodes = ids.map((id) => ({ id, kind: 'host' as const }));
+    const links = ids.slice(1).map((b) => ({ id: `----${b}`, a: '---', b }));
+    for (const format of ['mermaid', 'dot'] as const) {
+      const again = await through({ nodes, links }, format);
+      expect(again.nodes).toEqual(nodes);
+      expect(wires(again, ['a', 'b'])).toEqual(wires({ nodes, links }, ['a', 'b']));
+    }
+  });
+
   test('ns3 keeps the graph with its parallel links, capacity, delay and loss', async () => {
     await fc.assert(
       fc.asyncProperty(topologies(), async (topology) => {

@@ -25,9 +25,14 @@ const COLOURS = [
   [205, 30, 40],
 ] as const;
 
+/** Where a value lies between the lowest and the highest colour, 0..1. */
+export function heat({ low, high }: Pick<Overlay, 'low' | 'high'>, value: number): number {
+  return high > low ? Math.min(1, Math.max(0, (value - low) / (high - low))) : 0;
+}
+
 /** The colour of a value. */
-export function paint({ low, high }: Pick<Overlay, 'low' | 'high'>, value: number): string {
-  const share = high > low ? Math.min(1, Math.max(0, (value - low) / (high - low))) : 0;
+export function paint(range: Pick<Overlay, 'low' | 'high'>, value: number): string {
+  const share = heat(range, value);
   const at = Math.min(COLOURS.length - 2, Math.floor(share * (COLOURS.length - 1)));
   const within = share * (COLOURS.length - 1) - at;
   const [a, b] = [COLOURS[at], COLOURS[at + 1]] as [readonly number[], readonly number[]];
@@ -49,7 +54,7 @@ export function scaleSvg(overlay: Overlay, x: number, y: number): string {
   });
   const text = (at: number, anchor: string, words: string): string =>
     `<text class="note" x="${at}" y="${y + 32}" font-size="11" text-anchor="${anchor}">${escapeXml(words)}</text>`;
-  const note = [overlay.title, overlay.note ?? ''].filter(Boolean).join('   ');
+  const note = [overlay.title, overlay.note ?? ''].filter(Boolean).join(' · ');
   return [
     '<g class="legend">',
     ...bars,

@@ -10,7 +10,7 @@ import { writeTopologyJson } from '../model/read-json.ts';
 import type { Link, Topology } from '../model/schema.ts';
 import { shortRate, shortTime } from '../quantity.ts';
 import { type Layout, layOut, type Place } from './layout.ts';
-import { type Overlay, paint, scaleSvg } from './overlay.ts';
+import { heat, type Overlay, paint, scaleSvg } from './overlay.ts';
 
 export interface DrawOptions {
   /** Values to paint on the links. */
@@ -37,22 +37,26 @@ function n(value: number): string {
 
 interface Curve {
   d: string;
-  label: { x: number; y: number };
+  /** The point at a share of the way from a to b. */
+  at(share: number): { x: number; y: number };
 }
 
 /** A line, or a bow that keeps parallel links apart: `bow` is the distance of its middle from the line. */
 function curve(a: Place, b: Place, bow: number): Curve {
-  // Labels stand off the middle, where the links of a tiered network cross.
   const middle = { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 };
-  const label = { x: a.x + (b.x - a.x) * 0.36, y: a.y + (b.y - a.y) * 0.36 };
+  const on = (share: number) => ({ x: a.x + (b.x - a.x) * share, y: a.y + (b.y - a.y) * share });
   const start = `M${n(a.x)} ${n(a.y)}`;
-  if (bow === 0) return { d: `${start}L${n(b.x)} ${n(b.y)}`, label };
+  if (bow === 0) return { d: `${start}L${n(b.x)} ${n(b.y)}`, at: on };
   const [dx, dy] = [b.x - a.x, b.y - a.y];
   const length = Math.sqrt(dx * dx + dy * dy) || 1;
   const side = { x: (-dy / length) * bow, y: (dx / length) * bow };
   return {
     d: `${start}Q${n(middle.x + 2 * side.x)} ${n(middle.y + 2 * side.y)} ${n(b.x)} ${n(b.y)}`,
-    label: { x: label.x + side.x * 0.92, y: label.y + side.y * 0.92 },
+    // The bow of a quadratic curve is a parabola over the line.
+    at: (share) => ({
+      x: on(share).x + side.x * 4 * share * (1 - share),
+      y: on(share).y + side.y * 4 * share * (1 - share),
+    }),
   };
 }
 
@@ -75,7 +79,7 @@ function bows(topology: Topology, layout: Layout): number[] {
       result[at] = (i - (fan.length - 1) / 2) * spread * (a < b ? 1 : -1);
     }
   }
-  if (layout.outside && topology.links.length * topology.nodes.length < 2e6) {
+  if (layout.outside && topology.links.length * topology.nodes.length < 1e7) {
     for (const [at, [a, b]] of ends.entries()) {
       const [from, to] = [layout.places[a], layout.places[b]];
       if (result[at] === 0 && from && to && blocked(from, to, layout.places)) {
@@ -127,39 +131,52 @@ function linkElements(
   const showLabels =
     options.labels ?? (topology.links.length <= 60 && (layout.outside || options.overlay !== undefined));
   const lines: string[] = [];
+  const order: number[] = [];
   const labels: string[] = [];
   for (const [at, link] of topology.links.entries()) {
     const [a, b] = [layout.places[number.get(link.a) ?? 0], layout.places[number.get(link.b) ?? 0]] as [
       Place,
       Place,
     ];
-    const { d, label } = curve(a, b, bow[at] ?? 0);
+    const { d, at: on } = curve(a, b, bow[at] ?? 0);
     const share = link.capacity_bps === undefined || most === 0 ? 0.5 : Math.sqrt(link.capacity_bps / most);
     const value = options.overlay?.values.get(link.id);
-    const heat = value === undefined ? '' : `;stroke:${paint(options.overlay as Overlay, value.value)}`;
-    const width = (0.8 + 1.4 * share) * thin * (value === undefined ? 1 : 1.9);
+    const warm = value === undefined ? 0 : heat(options.overlay as Overlay, value.value);
+    // Where there are many, what is hot stands out by its width and lies on top.
+    const opacity = topology.links.length > 250 ? `;stroke-opacity:${n(0.35 + 0.65 * warm)}` : '';
+    const colour =
+      value === undefined ? '' : `;stroke:${paint(options.overlay as Overlay, value.value)}${opacity}`;
+    const width = (0.8 + 1.4 * share) * thin * (value === undefined ? 1 : 1.2 + 1.6 * warm);
     const unknown = options.overlay && value === undefined ? ' unmeasured' : '';
     const plane = link.plane === undefined ? '' : ` plane-${link.plane}`;
     const text = [`${link.a} - ${link.b}`, labelOf(link), value?.label ?? ''].filter(Boolean).join('\n');
+    order.push(value === undefined ? -1 : warm);
     lines.push(
-      `<path id="link-${ids.get(link.id)}" class="link${plane}${unknown}" data-id="${escapeXml(link.id)}" d="${d}" style="stroke-width:${n(width)}${heat}"><title>${escapeXml(text)}</title></path>`,
+      `<path id="link-${ids.get(link.id)}" class="link${plane}${unknown}" data-id="${escapeXml(link.id)}" d="${d}" style="stroke-width:${n(width)}${colour}"><title>${escapeXml(text)}</title></path>`,
     );
     const shown = value ? value.label : labelOf(link);
-    const rect = textRect(label, shown, 10);
-    // A label that would cover a name is left to the tooltip, unless labels were asked for.
-    if (showLabels && shown !== '' && (options.labels === true || !overlaps(rect, taken))) {
-      taken.push(rect);
-      labels.push(
-        `<text class="link-label" x="${n(label.x)}" y="${n(label.y + 3)}" font-size="10" text-anchor="middle">${escapeXml(shown)}</text>`,
-      );
-    }
+    if (!showLabels || shown === '') continue;
+    // A label that would cover a name or another label is left to the tooltip, unless labels were asked for.
+    const free = LABEL_PLACES.map(on).find((spot) => !overlaps(textRect(spot, shown, 10), taken));
+    const spot = free ?? (options.labels === true ? on(LABEL_PLACES[0]) : undefined);
+    if (!spot) continue;
+    taken.push(textRect(spot, shown, 10));
+    labels.push(
+      `<text class="link-label" x="${n(spot.x)}" y="${n(spot.y + 3)}" font-size="10" text-anchor="middle">${escapeXml(shown)}</text>`,
+    );
   }
-  return { lines, labels };
+  const sorted = lines
+    .map((line, at) => ({ line, warm: order[at] ?? 0, at }))
+    .sort((a, b) => a.warm - b.warm || a.at - b.at);
+  return { lines: sorted.map(({ line }) => line), labels };
 }
+
+/** Where on a link its label may stand; not in the middle first, where the links of a tiered network cross. */
+const LABEL_PLACES = [0.36, 0.27, 0.46, 0.55, 0.64, 0.73] as const;
 
 /** Where a text in the middle of a place lies. */
 function textRect(middle: { x: number; y: number }, text: string, font: number): Rect {
-  const half = text.length * font * 0.29;
+  const half = text.length * font * 0.29 + 2;
   return {
     left: middle.x - half,
     right: middle.x + half,

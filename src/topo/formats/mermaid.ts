@@ -13,7 +13,8 @@ const TEXT = '(?:"([^"]*)"|([^"\\]})|]*))';
 const NODE = new RegExp(
   `^([\\w.-]+?)(?:\\[${TEXT}\\]|\\(\\[${TEXT}\\]\\)|\\(${TEXT}\\)|\\{${TEXT}\\})?(?::::(\\w+))?$`,
 );
-const ARROWS = /^(.+?)\s*(?:---|-->|<-->|===|-\.-)\s*(?:\|"?([^|"]*)"?\|\s*)?(.+)$/;
+// An arrow inside quotes is part of a name.
+const ARROWS = /^((?:"[^"]*"|[^"])+?)\s*(?:---|-->|<-->|===|-\.-)\s*(?:\|"?([^|"]*)"?\|\s*)?(.+)$/;
 const IGNORED = /^(?:classDef|class|style|linkStyle|direction|subgraph|end\b|click|accTitle|accDescr)/;
 
 function decode(text: string): string {

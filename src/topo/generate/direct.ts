@@ -111,14 +111,21 @@ export function torus(given: Torus): Topology {
     Math.floor(i / (strides[at] ?? 1)) % (dimensions[at] ?? 1);
   const place = (i: number): string => dimensions.map((_, at) => coordinate(i, at)).join('.');
   const [rows = 1, columns = 1] = dimensions.length > 1 ? dimensions.slice(-2) : [1, ...dimensions];
+  const sheets = count / (rows * columns);
+  const sheetsInRow = Math.max(1, Math.ceil(Math.sqrt((sheets * rows) / columns)));
   for (let i = 0; i < count * hosts; i++)
     builder.node({ id: `h${i}`, kind: 'host', address: hostAddress(i) });
   for (let i = 0; i < count; i++) {
-    // The last two dimensions are a sheet of the picture; the sheets lie side by side.
+    // The last two dimensions are a sheet of the picture. The sheets lie in a square, each a little aside of the one before,
+    // so that links between sheets do not run along the rows.
     const sheet = Math.floor(i / (rows * columns));
     const within = i % (rows * columns);
-    const x = sheet * (columns + 1) + (within % columns);
-    builder.node({ id: `t${place(i)}`, kind: 'switch', x, y: -Math.floor(within / columns) });
+    const down = Math.floor(sheet / sheetsInRow);
+    // Every other row of sheets runs backwards: the next sheet is always beside or below.
+    const across = down % 2 === 0 ? sheet % sheetsInRow : sheetsInRow - 1 - (sheet % sheetsInRow);
+    const x = across * (columns + 1.25) + down * 0.375 + (within % columns);
+    const y = down * (rows + 1.25) + across * 0.375 + Math.floor(within / columns);
+    builder.node({ id: `t${place(i)}`, kind: 'switch', x, y: -y });
   }
   for (let i = 0; i < count * hosts; i++) {
     builder.link({ a: `h${i}`, b: `t${place(Math.floor(i / hosts))}`, ...hostLink(given) });
