@@ -25,6 +25,8 @@ export class Io {
   readonly paintError: ChalkInstance;
   /** Width to lay stdout out in, at least 30. */
   readonly columns: number;
+  /** Width for a table: a pipe or file has none, there a table stays whole. */
+  readonly tableColumns: number;
   readonly interrupt: Interrupt;
   readonly #out: Sink;
   readonly #err: Sink;
@@ -38,6 +40,7 @@ export class Io {
     this.paint = painterFor(out, env);
     this.paintError = painterFor(err, env);
     this.columns = columnsOf(out, env);
+    this.tableColumns = out.isTTY ? this.columns : Number.POSITIVE_INFINITY;
     this.interrupt = new Interrupt();
   }
 
@@ -79,9 +82,7 @@ export class Io {
   /** A table for people on stdout, a block of lines a row on a terminal too narrow for it; silent with --json and --ndjson. */
   table(spec: TableSpec): void {
     if (!this.human) return;
-    // A pipe or file has no width: there a table stays a table.
-    const columns = this.#out.isTTY ? this.columns : Number.POSITIVE_INFINITY;
-    this.#write(renderTable(spec, (head) => this.paint.bold(head), columns));
+    this.#write(renderTable(spec, (head) => this.paint.bold(head), this.tableColumns));
   }
 
   /** Text as it is on stdout in every format, for output that is data already (help asked for, a script). */

@@ -385,7 +385,7 @@ function show(report: Report, mode: Mode, pictures: boolean, peer: string, io: I
   io.result(PingpongDocument, report);
   if (mode === 'table' && report.rows.length > 0) {
     io.line(`round-trip time in microseconds; ${headline(report)}`);
-    io.table(latencyTable(report.rows, io.columns));
+    io.table(latencyTable(report.rows, io.tableColumns));
   }
   if (mode !== 'table')
     for (const row of report.rows) for (const line of summaryLines(row, peer)) io.line(line);
