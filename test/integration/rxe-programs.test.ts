@@ -8,7 +8,16 @@ import { mustSucceed, perftestFlags, pingpongFlags } from './lib/pair.ts';
 import { parsePerftest, parsePingpong } from './lib/parse.ts';
 import { Report } from './lib/report.ts';
 import { requireAll } from './lib/requirements.ts';
-import { BOOT_LIMIT_MS, type IpVersion, KERNELS, RxeVm, type Server, whyNoVm } from './lib/rxe-vm.ts';
+import type { End } from './lib/roads.ts';
+import {
+  BOOT_LIMIT_MS,
+  type Fate,
+  type IpVersion,
+  KERNELS,
+  RxeVm,
+  type Server,
+  whyNoVm,
+} from './lib/rxe-vm.ts';
 
 /** What a guest on an emulated processor takes when the machine has other work, too. */
 const LIMIT_MS = 40_000;
@@ -30,6 +39,93 @@ const VARIANTS = [
   ...['ib_send_bw -c UC -s 1024 -n 60', 'ib_send_bw -c UD -s 1024 -n 60', 'ib_send_lat -c UD -s 64 -n 40'],
   ...['ib_write_bw -c UC -n 60', 'ib_write_bw -q 8 -n 10', 'ib_write_bw -b -n 40', 'ib_send_bw -b -e -n 40'],
   ...['ib_read_bw -o 1 -n 40', 'ib_atomic_lat -A CMP_AND_SWAP -n 40', 'ib_write_lat -s 64 -I 64 -n 40'],
+];
+
+/** A program over rdma_cm: `SELF`, `PEER` and `PORT` stand for the addresses of its end and the other, and for the port. */
+interface CmCase {
+  name: string;
+  server: string;
+  /** All of the client's command line but its `-s PEER` or the like is that of the server. */
+  client: string;
+  ip: IpVersion;
+  /** What both ends, or the client alone, print when all went well, besides exit code 0. */
+  prints?: RegExp;
+  endless?: boolean;
+  /** Also on the newer kernel. */
+  selected?: boolean;
+  fate?: Fate;
+}
+
+const perftestCm = (program: string, more = ''): CmCase => ({
+  ...{ name: `${program} -R${more}`, ip: 'IPv4', selected: program === 'ib_write_bw' },
+  server: `${program} -R -F -d DEVICE -n 40 -p PORT${more}`,
+  client: `${program} -R -F -d DEVICE -n 40 -p PORT${more} PEER`,
+});
+const rping = (ip: IpVersion, more: string, fate?: Fate): CmCase => ({
+  ...{
+    name: `rping ${more}${fate ? ', lossy' : ''}`,
+    ip,
+    selected: true,
+    prints: /(?:ping data: rdma-ping[\s\S]*?){15}/,
+  },
+  server: `rping -s -a SELF -p PORT -v -V ${more}`,
+  client: `rping -c -a PEER -p PORT -v -V ${more}`,
+  ...(fate && { fate }),
+});
+
+const STATUS_0 = /return status 0$/m;
+const CM_CASES: readonly CmCase[] = [
+  rping('IPv4', '-C 15 -S 1000'),
+  rping('IPv6', '-C 15 -S 60000'),
+  // Retries of the connection manager against those of the kernel's.
+  rping('IPv4', '-C 15 -S 1000', {
+    delay_ns: 300_000,
+    loss_ppm: 20_000,
+    duplicate_ppm: 50_000,
+    reorder_ppm: 50_000,
+  }),
+  ...(['IPv4', 'IPv6'] as const).flatMap((ip): CmCase[] => [
+    {
+      ...{ name: 'ucmatose -c 3', ip, selected: true, prints: STATUS_0 },
+      server: 'ucmatose -b SELF -p PORT -c 3 -C 10 -S 2000',
+      client: 'ucmatose -s PEER -p PORT -c 3 -C 10 -S 2000',
+    },
+    {
+      ...{ name: 'udaddy -c 3', ip, selected: true, prints: STATUS_0 },
+      server: 'udaddy -b SELF -c 3 -C 10 -S 512',
+      client: 'udaddy -s PEER -c 3 -C 10 -S 512',
+    },
+    {
+      ...{ name: 'cmtime -c 20', ip, endless: true, prints: /^disconnect\s*:\s*[\d.]+/m },
+      server: 'cmtime -b SELF -p PORT -c 20',
+      client: 'cmtime -s PEER -p PORT -c 20',
+    },
+  ]),
+  {
+    ...{ name: 'rdma_client', ip: 'IPv4', prints: /rdma_client: end 0|rdma_server: end 0/ },
+    server: 'rdma_server -p PORT',
+    client: 'rdma_client -s PEER -p PORT',
+  },
+  {
+    ...{ name: 'rdma_xclient', ip: 'IPv4', prints: /rdma_xclient: end 0|rdma_xserver: end 0/ },
+    server: 'rdma_xserver -p PORT',
+    client: 'rdma_xclient -s PEER -p PORT',
+  },
+  {
+    ...{ name: 'mckey', ip: 'IPv4', prints: STATUS_0 },
+    server: 'mckey -m 239.7.7.7 -b SELF -c 1 -C 10 -S 500',
+    client: 'mckey -s -m 239.7.7.7 -b SELF -c 1 -C 10 -S 500',
+  },
+  ...[
+    'ib_send_bw',
+    'ib_write_bw',
+    'ib_read_bw',
+    'ib_atomic_bw',
+    'ib_send_lat',
+    'ib_write_lat',
+    'ib_read_lat',
+  ].map((program) => perftestCm(program)),
+  ...[perftestCm('ib_send_lat', ' -c UD -s 64'), perftestCm('ib_write_bw', ' -q 4')],
 ];
 
 interface Way {
@@ -72,6 +168,43 @@ async function run(vm: RxeVm, { ip, server }: Way, line: string): Promise<string
   return 'ok';
 }
 
+async function runCm(
+  vm: RxeVm,
+  { server: serverLine, client, ip, prints, endless, fate }: CmCase,
+  server: Server,
+): Promise<string> {
+  const words = (line: string, side: Server, port: number): string[] => {
+    const values: Record<string, string> = {
+      SELF: RxeVm.addressOf(side, ip),
+      PEER: RxeVm.addressOf(side === 'ours' ? 'rxe' : 'ours', ip),
+      PORT: `${port}`,
+      DEVICE: vm.end(side, ip).device,
+    };
+    return line.split(' ').map((word) => values[word] ?? word);
+  };
+  const [program = ''] = serverLine.split(' ');
+  const [clientProgram = ''] = client.split(' ');
+  const flags = (end: End, port: number): string[] => {
+    const side = end.device === vm.end('ours', ip).device ? 'ours' : 'rxe';
+    return words(side === server ? serverLine : client, side, port).slice(1);
+  };
+  if (fate) await vm.setFate(fate);
+  try {
+    const ended = await vm.runPair({
+      ...{ program, clientProgram, args: [], clientArgs: [], flags, server, ip, limit_ms: LIMIT_MS },
+      ...{ ready: 'asleep', endless: endless === true },
+    });
+    if (!endless) mustSucceed(ended);
+    expect(ended.client.code).toBe(0);
+    // Not toMatch(): a failure would print all of it.
+    for (const { stdout, stderr } of endless ? [ended.client] : [ended.client, ended.server])
+      expect((prints ?? /./).test(stdout + stderr)).toBe(true);
+  } finally {
+    if (fate) expect((await vm.setFate()).lost).toBeGreaterThan(0);
+  }
+  return 'ok';
+}
+
 describe.skipIf(why !== undefined).each(KERNELS)('$name', ({ name, linesOf }) => {
   const isAll = linesOf === 'all';
   const columns = MTUS.flatMap(ways).filter((way) => isAll || isSelected(way));
@@ -90,6 +223,26 @@ describe.skipIf(why !== undefined).each(KERNELS)('$name', ({ name, linesOf }) =>
   afterAll(() => {
     vm?.stop();
     report.print();
+  });
+
+  describe('rdma_cm', () => {
+    const cmReport = new Report(
+      `${name}: rdma_cm, server`,
+      ['IPv4', 'IPv6'].flatMap((ip) => SERVERS.map((server) => `${ip} ${server}`)),
+    );
+    beforeAll(async () => {
+      await vm.setMtu(1500);
+      for (const command of [vm.guest.bind(vm), vm.host.bind(vm)])
+        await command('ip route replace 239.0.0.0/8 dev eth0');
+    });
+    afterAll(() => cmReport.print());
+    for (const each of CM_CASES.filter(({ selected }) => isAll || selected)) {
+      test.each(SERVERS)(
+        `${each.ip}, server %s: ${each.name}`,
+        (server) => cmReport.note(each.name, `${each.ip} ${server}`, () => runCm(vm, each, server)),
+        TEST_LIMIT_MS,
+      );
+    }
   });
 
   describe.each(MTUS)('MTU %d', (mtu) => {

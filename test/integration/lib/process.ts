@@ -94,6 +94,12 @@ export class Program {
     return Number(fields[11]) + Number(fields[12]);
   }
 
+  /** Whether it has become this program; before, it is still the one that starts it. */
+  isRunning(name: string): boolean {
+    // The kernel keeps 15 bytes of it.
+    return readFileSync(`/proc/${this.pid}/comm`, 'latin1').trim() === name.slice(0, 15);
+  }
+
   /** `R`, `S`, `T` (stopped), `Z` ... of the main thread. */
   state(): string {
     return statFields(this.pid)[0] ?? '';

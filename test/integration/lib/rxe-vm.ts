@@ -17,8 +17,8 @@ const BUILD_LIMIT_MS = 300_000;
 const START_LIMIT_MS = 180_000;
 /** For a hook that calls `RxeVm.start()`. */
 export const BOOT_LIMIT_MS = BUILD_LIMIT_MS + START_LIMIT_MS;
-/** A line of the guest's shell, once the server it started listens. */
-const LISTENS = '__listens';
+/** A line of the guest's shell, once the server it started is ready. */
+const READY = '__ready';
 
 /** Debian's kernels, the meta packages: with all programs, or with a selection. */
 export const KERNELS = [
@@ -41,12 +41,22 @@ export interface Fate {
 /** How often it happened, both directions together. */
 export type FateCounts = Record<'forwarded' | 'lost' | 'duplicated' | 'reordered', number>;
 
+/** How to see that a server waits for its client: at a TCP port, or, for rdma_cm, by its sleep. */
+export type Ready = 'listening' | 'asleep';
+
 export interface RxePairSpec {
   /** A program of the guest's image, or the path of one of ours, which is handed to the guest. */
   program: string;
+  /** Of the client, when it is another one. */
+  clientProgram?: string;
   args: readonly string[];
   flags: (end: End, port: number) => string[];
+  /** What the client is told behind its arguments; the server's IPv4 address when absent. */
+  clientArgs?: readonly string[];
   server: Server;
+  ready?: Ready;
+  /** It serves for ever: killed when the client has ended. */
+  endless?: boolean;
   ip: IpVersion;
   limit_ms?: number;
   /** Of the embedded device's end. */
@@ -102,6 +112,11 @@ export class RxeVm {
     }
   }
 
+  static addressOf(side: Server, ip: IpVersion): string {
+    if (ip === 'IPv6') return side === 'ours' ? 'fd77::1' : 'fd77::2';
+    return side === 'ours' ? RxeVm.HOST_IPV4 : RxeVm.GUEST_IPV4;
+  }
+
   /** Environment of programs on the embedded device. */
   env(more: Record<string, string> = {}): Record<string, string> {
     return { LD_LIBRARY_PATH: SOFT_DIR, RDMAKIT_RUNTIME_DIR: this.folder, ...more };
@@ -117,16 +132,17 @@ export class RxeVm {
     return this.script(['exec', script], limit_ms);
   }
 
-  /** A program in the guest; it is killed there after the limit. With a port it says when it listens on it. */
-  guestProgram(argv: readonly string[], limit_ms: number, port?: number): Program {
+  /** Runs a command beside the guest. */
+  host(command: string): Promise<string> {
+    return mustRun(command.split(' '), { netns: this.hostNetns, env: this.env() });
+  }
+
+  /** A program in the guest; it is killed there after the limit. With `ready`, a shell command that ends then, it says so. */
+  guestProgram(argv: readonly string[], limit_ms: number, ready?: string): Program {
     const [file = '', ...args] = argv;
     const command = [this.inGuest(file), ...args].map((word) => `'${word}'`).join(' ');
     const limited = `timeout -s KILL ${Math.ceil(limit_ms / 1000)} ${command}`;
-    const listening = `grep -qi ':${port?.toString(16).padStart(4, '0')} .* 0A ' /proc/net/tcp /proc/net/tcp6`;
-    const script =
-      port === undefined
-        ? limited
-        : `${limited} & p=$!; until ${listening} || ! kill -0 $p 2>&-; do sleep 0.02; done; echo ${LISTENS}; wait $p`;
+    const script = ready === undefined ? limited : `${limited} & p=$!; ${ready} echo ${READY}; wait $p`;
     return new Program([SCRIPT, 'exec', script], { env: this.scriptEnv, limit_ms: limit_ms + 5000 });
   }
 
@@ -137,26 +153,28 @@ export class RxeVm {
   /** Server on one side, client on the other, to their ends, however they end. */
   async runPair(spec: RxePairSpec): Promise<PairEnded> {
     const port = freshPort();
-    const { limit_ms = 20_000, ip, server: serving } = spec;
-    const argv = (side: Server): string[] => [
-      spec.program,
-      ...spec.flags(this.end(side, ip), port),
-      ...spec.args,
+    const { limit_ms = 20_000, ip, server: serving, ready = 'listening' } = spec;
+    const dialling = serving === 'ours' ? 'rxe' : 'ours';
+    const argv = (side: Server, program: string): string[] => [
+      ...[program, ...spec.flags(this.end(side, ip), port), ...spec.args],
     ];
-    const start = (side: Server, more: string[], listenPort?: number): Program =>
+    const start = (side: Server, words: readonly string[], waiting?: string): Program =>
       side === 'ours'
-        ? this.ourProgram([...argv(side), ...more], limit_ms, spec.env)
-        : this.guestProgram([...argv(side), ...more], limit_ms, listenPort);
-    const server = start(serving, [], port);
+        ? this.ourProgram(words, limit_ms, spec.env)
+        : this.guestProgram(words, limit_ms, waiting);
+    const server = start(serving, argv(serving, spec.program), guestWaits(spec.program, ready, port));
     let client: Program | undefined;
     try {
-      const listens = (): boolean =>
-        serving === 'ours' ? listensOn(server.pid, port) : server.stdout.includes(LISTENS);
-      await until('the server listens', () => !server.alive || listens(), limit_ms);
-      const address = serving === 'ours' ? RxeVm.HOST_IPV4 : RxeVm.GUEST_IPV4;
-      client = start(serving === 'ours' ? 'rxe' : 'ours', [address]);
-      const ended = { client: await client.ended, server: await server.ended };
-      return { client: ended.client, server: withoutNotice(ended.server) };
+      const isReady = serving === 'ours' ? weWait(server, ready, port) : () => server.stdout.includes(READY);
+      await until('the server waits for its client', () => !server.alive || isReady(), limit_ms);
+      const more = spec.clientArgs ?? [serving === 'ours' ? RxeVm.HOST_IPV4 : RxeVm.GUEST_IPV4];
+      client = start(dialling, [...argv(dialling, spec.clientProgram ?? spec.program), ...more]);
+      const ended = await client.ended;
+      if (spec.endless) {
+        if (serving === 'rxe') await this.guest(`killall -9 ${basename(spec.program)}`);
+        else server.kill('SIGKILL');
+      }
+      return { client: ended, server: withoutNotice(await server.ended) };
     } finally {
       for (const program of [server, client]) if (program?.alive) program.kill('SIGKILL');
     }
@@ -210,28 +228,56 @@ export class RxeVm {
 
   /** Reads both GID tables; their order is not ours to assume. */
   private async findGids(): Promise<void> {
-    const addresses = {
-      ours: { IPv4: `::ffff:${RxeVm.HOST_IPV4}`, IPv6: 'fd77::1' },
-      rxe: { IPv4: `::ffff:${RxeVm.GUEST_IPV4}`, IPv6: 'fd77::2' },
-    };
     const tables = {
       ours: await mustRun(['ibv_devinfo', '-v', '-d', 'rk_eth0'], { netns: this.hostNetns, env: this.env() }),
       rxe: await this.guest('ibv_devinfo -v -d rxe0'),
     };
     for (const side of ['ours', 'rxe'] as const) {
       for (const ip of ['IPv4', 'IPv6'] as const) {
-        const row = new RegExp(`\\s${addresses[side][ip]},`);
+        const address = RxeVm.addressOf(side, ip);
+        const gid = ip === 'IPv4' ? `::ffff:${address}` : address;
+        const row = new RegExp(`\\s${gid},`);
         const line = tables[side].split('\n').find((each) => row.test(each));
         const index = line?.match(/GID\[\s*(\d+)\]/)?.[1];
-        if (index === undefined)
-          throw new Error(`no GID ${addresses[side][ip]} on the side of ${side}:\n${tables[side]}`);
+        if (index === undefined) throw new Error(`no GID ${gid} on the side of ${side}:\n${tables[side]}`);
         this.gidIndexes[side][ip] = Number(index);
       }
     }
   }
 }
 
+/** So many looks in a row, 30 ms apart, must find it asleep: who only waits for the processor is not. */
+const ASLEEP_LOOKS = 8;
+
+/** Shell text which ends when $p waits, or is gone. */
+function guestWaits(program: string, ready: Ready, port: number): string {
+  if (ready === 'listening') {
+    const listening = `grep -qi ':${port.toString(16).padStart(4, '0')} .* 0A ' /proc/net/tcp /proc/net/tcp6`;
+    return `until ${listening} || ! kill -0 $p 2>&-; do sleep 0.02; done;`;
+  }
+  // `timeout` of busybox becomes the program and leaves the watching to a child.
+  const state = '"$(cat /proc/$p/comm 2>&-):$(cut -d\' \' -f3 /proc/$p/stat 2>&-)"';
+  return (
+    `n=0; while [ $n -lt ${ASLEEP_LOOKS} ] && kill -0 $p 2>&-; do sleep 0.03; ` +
+    `if [ ${state} = ${basename(program).slice(0, 15)}:S ]; then n=$((n+1)); else n=0; fi; done;`
+  );
+}
+
+/** The same for a program beside the guest, to be asked again and again. */
+function weWait(program: Program, ready: Ready, port: number): () => boolean {
+  if (ready === 'listening') return () => listensOn(program.pid, port);
+  let looks = 0;
+  let looked_ms = 0;
+  return () => {
+    const now_ms = performance.now();
+    if (now_ms - looked_ms < 30) return false;
+    looked_ms = now_ms;
+    looks = program.isRunning(basename(program.argv[0] ?? '')) && program.state() === 'S' ? looks + 1 : 0;
+    return looks >= ASLEEP_LOOKS;
+  };
+}
+
 const withoutNotice = (ended: Ended): Ended => ({
   ...ended,
-  stdout: ended.stdout.replace(`${LISTENS}\n`, ''),
+  stdout: ended.stdout.replace(`${READY}\n`, ''),
 });
