@@ -113,9 +113,9 @@ static void gids_are_the_addresses_in_order(void **state)
 	assert_non_null(a);
 	assert_ptr_equal(list[0], a); /* before loopback */
 	assert_gid(a, 0, "fe80::77");
-	assert_gid(a, 1, "fd00::7");
-	assert_gid(a, 2, "::ffff:10.77.1.1");
-	assert_gid(a, 3, "::ffff:10.77.1.2");
+	assert_gid(a, 1, "::ffff:10.77.1.1");
+	assert_gid(a, 2, "::ffff:10.77.1.2");
+	assert_gid(a, 3, "fd00::7");
 	assert_gid(a, 4, NULL);
 	struct ibv_port_attr port;
 	sr_port_attr(sr_dev(a), &port);
@@ -136,7 +136,7 @@ static void rows_keep_their_index(void **state)
 	assert_int_equal(sr_device_refresh(), 0);
 	assert_gid(a, 0, "fe80::77");
 	assert_gid(a, 1, NULL);
-	assert_gid(a, 2, NULL);
+	assert_gid(a, 3, NULL);
 	assert_int_equal(netns_address("a0", "fd00::8", 64, 1), 0);
 	assert_int_equal(sr_device_refresh(), 0);
 	assert_gid(a, 1, "fd00::8");

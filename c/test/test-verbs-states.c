@@ -240,7 +240,11 @@ static void query(void **state)
 	vk_open(&d);
 	vk_end_make(&e, &d, &(struct vk_conf){ .depth = 33, .sge = 7, .inline_bytes = 100, .rd_atomic = 5, .tuned = true, .retry = 3, .rnr_retry = 2, .rnr_timer = 9, .psn = 0x123456, .timeout = 11 });
 	vk_connect(&e, 0x777, &d.gid);
-	VK_EQ(ibv_query_qp(e.qp, &a, ~0, &init), 0);
+	/* what rdma-core's drivers without pacing refuse */
+	VK_EQ(ibv_query_qp(e.qp, &a, ~0, &init), EOPNOTSUPP);
+	VK_EQ(ibv_query_qp(e.qp, &a, IBV_QP_RATE_LIMIT, &init), EOPNOTSUPP);
+	VK_EQ(ibv_modify_qp(e.qp, &a, IBV_QP_STATE | IBV_QP_RATE_LIMIT), EOPNOTSUPP);
+	VK_EQ(ibv_query_qp(e.qp, &a, IBV_QP_RATE_LIMIT - 1, &init), 0);
 	VK(a.qp_state == IBV_QPS_RTS && a.cur_qp_state == IBV_QPS_RTS && a.dest_qp_num == 0x777 && a.rq_psn == 0x123456 && a.sq_psn == 0x123456);
 	VK(a.max_rd_atomic == 5 && a.max_dest_rd_atomic == 5 && a.retry_cnt == 3 && a.rnr_retry == 2 && a.min_rnr_timer == 9 && a.timeout == 11);
 	VK(a.path_mtu == d.mtu && a.port_num == 1 && a.pkey_index == 0 && a.qp_access_flags == e.conf.access);

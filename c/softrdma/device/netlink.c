@@ -90,7 +90,7 @@ static int take_addr(struct sr_net *net, const struct nlmsghdr *h)
 		return ENOMEM;
 	net->addrs = bigger;
 	struct sr_addr_info *out = &net->addrs[net->naddrs++];
-	*out = (struct sr_addr_info){ .ifindex = ifa->ifa_index };
+	*out = (struct sr_addr_info){ .ifindex = ifa->ifa_index, .temporary = ifa->ifa_family == AF_INET6 && (flags & IFA_F_TEMPORARY) };
 	if (want == 4) {
 		out->ip[10] = out->ip[11] = 0xff;
 		memcpy(out->ip + 12, local, 4);

@@ -26,6 +26,7 @@ struct sr_link_info {
 struct sr_addr_info {
 	uint32_t ifindex;
 	uint8_t ip[16];
+	bool temporary; /* IPv6 privacy extensions: another one comes every day */
 };
 
 struct sr_net {

@@ -41,13 +41,18 @@ static const struct sr_link_info *find_link(const struct sr_net *net, const stru
 	return NULL;
 }
 
-/* Where an address comes in a fresh table: IPv6 link-local, IPv6, IPv4, as the kernel's own order has it. */
-static int rank(const uint8_t *ip)
+/* Where an address comes in a fresh table: IPv6 link-local, IPv4, IPv6, as the kernel enters those of an interface (its
+ * roce_gid_mgmt.c). IPv6 addresses come and go by themselves, temporary ones daily; the rows of what people configured do not
+ * depend on them. */
+#define RANKS 4
+static int rank(const struct sr_addr_info *a)
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
-	if (!memcmp(ip, mapped, sizeof(mapped)))
-		return 2;
-	return ip[0] == 0xfe && (ip[1] & 0xc0) == 0x80 ? 0 : 1;
+	if (!memcmp(a->ip, mapped, sizeof(mapped)))
+		return 1;
+	if (a->ip[0] == 0xfe && (a->ip[1] & 0xc0) == 0x80)
+		return 0;
+	return a->temporary ? 3 : 2;
 }
 
 /* Row 0 is the link-local address's, also while there is none: it often comes seconds after the others, and the index of the
@@ -61,11 +66,11 @@ static int first_row(const struct sr_device *d, int rank)
 static bool update_gids(struct sr_device *d, const struct sr_net *net)
 {
 	bool changed = false, keep[SR_LIMIT_GIDS] = { false };
-	for (int r = 0; r < 3; r++)
+	for (int r = 0; r < RANKS; r++)
 		for (size_t i = 0; i < net->naddrs; i++) {
 			const struct sr_addr_info *a = &net->addrs[i];
 			int at = -1;
-			if (a->ifindex != d->link.ifindex || rank(a->ip) != r)
+			if (a->ifindex != d->link.ifindex || rank(a) != r)
 				continue;
 			for (int g = 0; g < SR_LIMIT_GIDS && at < 0; g++)
 				if (d->gids[g].valid && !memcmp(d->gids[g].gid.raw, a->ip, 16))

@@ -167,7 +167,8 @@ struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *a)
 int ibv_query_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask, struct ibv_qp_init_attr *init)
 {
 	struct sr_qp *qp = sr_qp(ibqp);
-	(void)mask;
+	if (mask & ~(int)(IBV_QP_RATE_LIMIT - 1)) /* as rdma-core: nothing that this interface could tell */
+		return EOPNOTSUPP;
 	sr_lock();
 	*attr = qp->attr;
 	attr->qp_state = attr->cur_qp_state = sr_qp_state(qp);

@@ -32,12 +32,12 @@ static const struct transition {
 	{ S(INIT), S(RTR), UC, A(AV) | A(PATH_MTU) | A(DEST_QPN) | A(RQ_PSN), ALT | A(ACCESS_FLAGS) | A(PKEY_INDEX) },
 	{ S(INIT), S(RTR), UD, 0, A(PKEY_INDEX) | A(QKEY) },
 	{ S(RTR), S(RTS), RC, A(TIMEOUT) | A(RETRY_CNT) | A(RNR_RETRY) | A(SQ_PSN) | A(MAX_QP_RD_ATOMIC),
-	  A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(MIN_RNR_TIMER) | A(RATE_LIMIT) },
-	{ S(RTR), S(RTS), UC, A(SQ_PSN), A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(RATE_LIMIT) },
-	{ S(RTR), S(RTS), UD, A(SQ_PSN), A(CUR_STATE) | A(QKEY) | A(RATE_LIMIT) },
-	{ S(RTS), S(RTS), RC, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(MIN_RNR_TIMER) | A(RATE_LIMIT) },
-	{ S(RTS), S(RTS), UC, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(RATE_LIMIT) },
-	{ S(RTS), S(RTS), UD, 0, A(CUR_STATE) | A(QKEY) | A(RATE_LIMIT) },
+	  A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(MIN_RNR_TIMER) },
+	{ S(RTR), S(RTS), UC, A(SQ_PSN), A(CUR_STATE) | ALT | A(ACCESS_FLAGS) },
+	{ S(RTR), S(RTS), UD, A(SQ_PSN), A(CUR_STATE) | A(QKEY) },
+	{ S(RTS), S(RTS), RC, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(MIN_RNR_TIMER) },
+	{ S(RTS), S(RTS), UC, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) },
+	{ S(RTS), S(RTS), UD, 0, A(CUR_STATE) | A(QKEY) },
 	{ S(RTS), S(SQD), RC | UC | UD, 0, A(EN_SQD_ASYNC_NOTIFY) },
 	{ S(SQD), S(RTS), RC, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(MIN_RNR_TIMER) },
 	{ S(SQD), S(RTS), UC, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) },
@@ -85,6 +85,8 @@ static int check_values(const struct sr_qp *qp, const struct ibv_qp_attr *a, uin
 		return EINVAL;
 	if ((mask & A(MAX_DEST_RD_ATOMIC)) && a->max_dest_rd_atomic > SR_LIMIT_RD_ATOMIC)
 		return EINVAL;
+	if ((mask & A(ALT_PATH)) && (a->alt_port_num != 1 || a->alt_timeout > 31))
+		return EINVAL;
 	if ((mask & A(DEST_QPN)) && a->dest_qp_num > 0xffffff)
 		return EINVAL;
 	return 0;
@@ -112,7 +114,6 @@ static void store(struct sr_qp *qp, const struct ibv_qp_attr *a, uint32_t mask)
 	KEEP(MAX_DEST_RD_ATOMIC, max_dest_rd_atomic);
 	KEEP(DEST_QPN, dest_qp_num);
 	KEEP(EN_SQD_ASYNC_NOTIFY, en_sqd_async_notify);
-	KEEP(RATE_LIMIT, rate_limit);
 #undef KEEP
 	qp->attr.rq_psn &= 0xffffff;
 	qp->attr.sq_psn &= 0xffffff;
@@ -213,6 +214,8 @@ int ibv_modify_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *a, int imask)
 {
 	struct sr_qp *qp = sr_qp(ibqp);
 	uint32_t mask = (uint32_t)imask;
+	if (mask & ~(uint32_t)(A(RATE_LIMIT) - 1)) /* as rdma-core for drivers without pacing */
+		return EOPNOTSUPP;
 	sr_lock();
 	enum ibv_qp_state from = ibqp->state, to = mask & A(STATE) ? a->qp_state : from;
 	sr_unlock();
