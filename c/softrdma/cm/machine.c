@@ -45,7 +45,9 @@ void sr_cm_time_wait(struct sr_cm_machine *m, struct sr_cm_conn *c)
 {
 	c->state = SR_CM_TIMEWAIT;
 	sr_list_del(&c->by_qpn);
-	sr_cm_timer_set(&m->timers, &c->timer, m->now_ns + sr_cm_code_ns(c->terms.ack_timeout));
+	/* A peer names the time; what it may cost us is bounded. */
+	uint8_t code = c->terms.ack_timeout < SR_CM_RESPONSE_TIMEOUT ? c->terms.ack_timeout : SR_CM_RESPONSE_TIMEOUT;
+	sr_cm_timer_set(&m->timers, &c->timer, m->now_ns + sr_cm_code_ns(code));
 }
 
 static void choose_numbers(struct sr_cm_machine *m, struct sr_cm_conn *c)

@@ -267,6 +267,10 @@ static void on_rej(struct sr_cm_machine *m, const struct sr_gsi_path *path, cons
 		c = named(m, path, in);
 	if (!c)
 		return;
+	if (c->state == SR_CM_REQ_SENT && in->rej.about == SR_CM_ABOUT_REP) { /* we have sent none: somebody else did in our name */
+		m->counters.wrong_state++;
+		return;
+	}
 	if (c->state == SR_CM_REQ_SENT && in->rej.reason == SR_CM_REJ_INVALID_SERVICE_ID && ask_again(m, c))
 		return;
 	switch (c->state) {
