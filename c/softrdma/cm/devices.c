@@ -24,7 +24,7 @@ static struct ibv_context *context_of(struct ibv_device *device)
 	for (struct opened *o = all; o; o = o->next)
 		if (o->context->device == device)
 			return o->context;
-	struct opened *o = malloc(sizeof(*o));
+	struct opened *o = calloc(1, sizeof(*o));
 	if (!o)
 		return NULL;
 	o->context = ibv_open_device(device);

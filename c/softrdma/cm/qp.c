@@ -201,12 +201,8 @@ int rdma_create_qp(struct rdma_cm_id *p, struct ibv_pd *pd, struct ibv_qp_init_a
 		.pd = pd,
 	};
 	int rc = rdma_create_qp_ex(p, &ex);
-	if (!rc) {
-		a->send_cq = ex.send_cq;
-		a->recv_cq = ex.recv_cq;
-		a->srq = ex.srq;
-		a->cap = ex.cap;
-	}
+	if (!rc)
+		a->cap = ex.cap; /* and no more: what was made belongs to this identifier, and attributes are used again */
 	return rc;
 }
 

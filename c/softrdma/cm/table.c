@@ -6,17 +6,15 @@
 
 #define BUCKETS 8192u
 
-static struct sr_list *table_new(void)
-{
-	struct sr_list *t = malloc(BUCKETS * sizeof(*t));
-	for (uint32_t i = 0; t && i < BUCKETS; i++)
-		sr_list_init(&t[i]);
-	return t;
-}
+/* Heads are made into empty lists when they are first used. */
+static struct sr_list *table_new(void) { return calloc(BUCKETS, sizeof(struct sr_list)); }
 
 static struct sr_list *bucket(struct sr_list *table, uint32_t number)
 {
-	return &table[(number * 2654435761u) >> 19];
+	struct sr_list *head = &table[(number * 2654435761u) >> 19];
+	if (!head->next)
+		sr_list_init(head);
+	return head;
 }
 
 static bool same_gid(const union ibv_gid *a, const union ibv_gid *b) { return !memcmp(a, b, sizeof(*a)); }
@@ -38,7 +36,8 @@ int sr_cm_machine_init(struct sr_cm_machine *m, const struct sr_cm_ops *ops, uns
 void sr_cm_machine_free(struct sr_cm_machine *m)
 {
 	for (uint32_t i = 0; i < BUCKETS; i++)
-		sr_list_for(n, next, &m->by_id[i]) free(sr_list_entry(n, struct sr_cm_conn, by_id));
+		if (m->by_id[i].next)
+			sr_list_for(n, next, &m->by_id[i]) free(sr_list_entry(n, struct sr_cm_conn, by_id));
 	free(m->by_id);
 	free(m->by_remote);
 	free(m->by_qpn);
