@@ -461,8 +461,9 @@ void sr_cq_clean(struct sr_cq *cq, uint32_t qpn);
 
 int sr_wire_start(unsigned slot);              /* opens and steers the UDP port; 0 or errno (the device then works on road 1 only) */
 void sr_wire_stop(void);                       /* also in a forked child: closes descriptors, touches nothing shared */
-int sr_wire_fd(void);                          /* for the helper's epoll; -1 when there is none */
-int sr_wire_forward_fd(void);                  /* likewise: packets that other processes received for us */
+#define SR_WIRE_FDS 2
+int sr_wire_fds(int fds[SR_WIRE_FDS]);         /* readable when packets wait; returns how many there are: SR_WIRE_FDS or 0 */
+int sr_wire_forward_fd(void);                  /* likewise: packets that other processes received for us; -1 when there is none */
 bool sr_wire_keeps(void);                      /* packets for other processes wait to be passed on. Not locked */
 int sr_wire_qp_rtr(struct sr_qp *qp);          /* RC, UC: attr and av are set; allocates qp->wire. 0 or errno */
 void sr_wire_qp_rts(struct sr_qp *qp);         /* sq_psn, timeout, retry counts are known now */
@@ -498,6 +499,8 @@ int sr_device_gid(struct ibv_device *dev, int index, union ibv_gid *gid); /* 0 o
 int sr_device_active_mtu(struct ibv_device *dev);                         /* enum ibv_mtu */
 /* Is it an address of this host in this network namespace? Not locked. */
 bool sr_gid_is_local(const union ibv_gid *gid);
+/* Asks `found` about the addresses of this host until it says yes. Never waits: false also when the table is being changed. */
+bool sr_gid_search(bool (*found)(void *arg, const union ibv_gid *gid), void *arg);
 
 /* ---- contract of verbs/: filled into the ops tables by device/context.c ---------------------------------------------- */
 

@@ -81,13 +81,13 @@ static struct flying land(void)
 
 static void send_one(const struct sr_path *path, const uint8_t *packet, size_t len, uint16_t segment)
 {
-	struct sr_rx_meta meta = { .from = { .sin6_family = AF_INET6, .sin6_port = htons(sr_wire.tx_port) }, .segment = segment };
+	struct sr_rx_meta meta = { .from = { .sin6_family = AF_INET6, .sin6_port = htons(sr_port_sender(&in6addr_any, false)->port) }, .segment = segment };
 	uint8_t copy[SR_HEADERS_MAX + SR_PMTU_MAX + 64];
 	struct sr_pkt p;
 	int way = path->to.sin6_addr.s6_addr[15] == 2;
 	memcpy(&meta.from.sin6_addr, &path->from.ipi6_addr, 16);
 	memcpy(&meta.to, &path->to.sin6_addr, 16);
-	sr_icrc_path_init(&meta.icrc, meta.from.sin6_addr.s6_addr, meta.to.s6_addr, sr_wire.tx_port, SR_ROCE_PORT);
+	sr_icrc_path_init(&meta.icrc, meta.from.sin6_addr.s6_addr, meta.to.s6_addr, sr_port_sender(&in6addr_any, false)->port, SR_ROCE_PORT);
 	rig.sent++;
 	memcpy(copy, packet, len);
 	if (rig.trace && sr_pkt_decode(&p, copy, len) == SR_PKT_OK)
@@ -294,8 +294,11 @@ bool rig_run(uint64_t ns, struct ibv_cq *until)
 	uint64_t end_ns = rig.now_ns + ns;
 	for (;;) {
 		sr_lock();
+		sr.in_poll = rig.polls;
 		int done = sr_wire_progress();
-		sr_wire_flush_acks();
+		sr.in_poll = false;
+		if (!rig.polls)
+			sr_wire_flush_acks();
 		uint64_t next_ns = sr_wire_next_deadline_ns();
 		sr_unlock();
 		if (until && atomic_load(&sr_cq(until)->tail) != atomic_load(&sr_cq(until)->head))
@@ -317,7 +320,7 @@ bool rig_run(uint64_t ns, struct ibv_cq *until)
 void rig_inject(struct rig_end *e, const uint8_t *raw, size_t len)
 {
 	struct sr_qp *qp = sr_qp(e->qp);
-	struct sr_rx_meta meta = { .from = { .sin6_family = AF_INET6, .sin6_port = htons(sr_wire.tx_port) }, .arrived_ns = rig.now_ns };
+	struct sr_rx_meta meta = { .from = { .sin6_family = AF_INET6, .sin6_port = htons(sr_port_sender(&in6addr_any, false)->port) }, .arrived_ns = rig.now_ns };
 	uint8_t copy[SR_HEADERS_MAX + SR_PMTU_MAX + 64];
 	struct sr_pkt p;
 	if (len < SR_BTH_BYTES || len + SR_ICRC_BYTES > sizeof(copy))
@@ -327,7 +330,7 @@ void rig_inject(struct rig_end *e, const uint8_t *raw, size_t len)
 	len += SR_ICRC_BYTES;
 	memcpy(&meta.from.sin6_addr, qp->av.dgid.raw, 16);
 	memcpy(&meta.to, qp->av.sgid.raw, 16);
-	sr_icrc_path_init(&meta.icrc, qp->av.dgid.raw, qp->av.sgid.raw, sr_wire.tx_port, SR_ROCE_PORT);
+	sr_icrc_path_init(&meta.icrc, qp->av.dgid.raw, qp->av.sgid.raw, sr_port_sender(&in6addr_any, false)->port, SR_ROCE_PORT);
 	if (sr_pkt_decode(&p, copy, len) == SR_PKT_OK) {
 		uint32_t crc = sr_icrc_begin(&meta.icrc, 0, len, copy, p.header_len);
 		sr_put32le(copy + len - 4, ~sr_crc32(crc, copy + p.header_len, len - 4 - p.header_len));

@@ -16,6 +16,7 @@ struct rig_net {
 	double loss, dup, reorder, corrupt;
 	uint64_t seed;
 	bool foreign;		/* the peer is not one of ours: marks are taken off */
+	bool polls;		/* progress is made by polls of the application: acknowledgements wait for company */
 	bool trace;		/* every packet on stderr */
 	bool (*drop)(const struct sr_pkt *p); /* true: this packet is lost */
 	uint64_t sent, lost, queue_drops, max_queue_ns;

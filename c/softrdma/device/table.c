@@ -62,6 +62,20 @@ bool sr_gid_is_local(const union ibv_gid *gid)
 	return found;
 }
 
+bool sr_gid_search(bool (*found)(void *arg, const union ibv_gid *gid), void *arg)
+{
+	bool yes = false;
+	if (pthread_mutex_trylock(&sr_device_lock))
+		return false;
+	sr_list_for(n, next, &sr_device_table) {
+		struct sr_device *d = sr_list_entry(n, struct sr_device, node);
+		for (int g = 0; g < SR_LIMIT_GIDS && !d->gone && !yes; g++)
+			yes = d->gids[g].valid && found(arg, &d->gids[g].gid);
+	}
+	pthread_mutex_unlock(&sr_device_lock);
+	return yes;
+}
+
 /* Programs take the first device unless told otherwise, so real interfaces come before loopback; then by index. */
 static int by_use(const void *a, const void *b)
 {

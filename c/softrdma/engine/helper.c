@@ -30,9 +30,10 @@ static struct {
 	pthread_t thread;
 	bool wire_watched;
 	bool wire_ready; /* something lies in the wire's sockets */
+	int wire_fds;
 } helper = { .epoll = -1, .doorbell = -1 };
 
-static struct sr_watch doorbell_watch, wire_watch, forward_watch, netlink_watch;
+static struct sr_watch doorbell_watch, wire_watches[SR_WIRE_FDS], forward_watch, netlink_watch;
 
 int sr_helper_doorbell_fd(void) { return helper.doorbell; }
 
@@ -71,14 +72,16 @@ int sr_helper_watch(struct sr_watch *w)
 
 void sr_helper_unwatch(struct sr_watch *w) { epoll_ctl(helper.epoll, EPOLL_CTL_DEL, w->fd, NULL); }
 
-/* The socket wakes this thread only while it is in charge; a polling application reads packets itself, unless it has no queue
+/* The sockets wake this thread only while it is in charge; a polling application reads packets itself, unless it has no queue
  * pair on the wire: then what comes is for queue pair 1, or astray. */
 static void watch_wire(bool on)
 {
-	if (wire_watch.fd < 0 || helper.wire_watched == on)
+	if (helper.wire_watched == on)
 		return;
-	struct epoll_event ev = { .events = on ? EPOLLIN : 0, .data.ptr = &wire_watch };
-	epoll_ctl(helper.epoll, EPOLL_CTL_MOD, wire_watch.fd, &ev);
+	for (int i = 0; i < helper.wire_fds; i++) {
+		struct epoll_event ev = { .events = on ? EPOLLIN : 0, .data.ptr = &wire_watches[i] };
+		epoll_ctl(helper.epoll, EPOLL_CTL_MOD, wire_watches[i].fd, &ev);
+	}
 	helper.wire_watched = on;
 }
 
@@ -212,10 +215,14 @@ int sr_helper_start(void)
 	int err = sr_helper_watch(&doorbell_watch);
 	if (err)
 		return err;
-	wire_watch = (struct sr_watch){ sr_wire_fd(), note_wire, NULL };
+	int fds[SR_WIRE_FDS];
+	helper.wire_fds = sr_wire_fds(fds);
 	helper.wire_watched = true;
-	if (wire_watch.fd >= 0 && (err = sr_helper_watch(&wire_watch)))
-		return err;
+	for (int i = 0; i < helper.wire_fds; i++) {
+		wire_watches[i] = (struct sr_watch){ fds[i], note_wire, NULL };
+		if ((err = sr_helper_watch(&wire_watches[i])))
+			return err;
+	}
 	forward_watch = (struct sr_watch){ sr_wire_forward_fd(), note_wire, NULL };
 	if (forward_watch.fd >= 0 && (err = sr_helper_watch(&forward_watch)))
 		return err;

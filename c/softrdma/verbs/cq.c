@@ -159,8 +159,11 @@ bool sr_cq_progress(struct sr_cq *cq)
  * sleeps keeps its claim on the CPU for the moment when the packet arrives. */
 static void wait_for_packets(void)
 {
-	struct pollfd packets = { .fd = sr_wire_fd(), .events = POLLIN };
-	ppoll(&packets, 1, &(struct timespec){ .tv_nsec = WIRE_WAIT_NS }, NULL);
+	struct pollfd packets[SR_WIRE_FDS] = { 0 };
+	int fds[SR_WIRE_FDS], n = sr_wire_fds(fds);
+	for (int i = 0; i < n; i++)
+		packets[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
+	ppoll(packets, (nfds_t)n, &(struct timespec){ .tv_nsec = WIRE_WAIT_NS }, NULL);
 }
 
 static void be_patient(struct sr_cq *cq)

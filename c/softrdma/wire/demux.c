@@ -13,15 +13,32 @@ static void count_malformed(enum sr_pkt_error err)
 		SR_COUNT(rx_malformed);
 }
 
+static bool to_is_known(const struct sr_rx_meta *meta) { return meta->icrc.len != 0; }
+
 static bool from_peer(const struct sr_qp *qp, const struct sr_rx_meta *meta)
 {
-	return memcmp(qp->av.dgid.raw, meta->from.sin6_addr.s6_addr, 16) == 0 && memcmp(qp->av.sgid.raw, meta->to.s6_addr, 16) == 0;
+	return memcmp(qp->av.dgid.raw, meta->from.sin6_addr.s6_addr, 16) == 0 &&
+	       (!to_is_known(meta) || memcmp(qp->av.sgid.raw, meta->to.s6_addr, 16) == 0);
 }
 
-static bool icrc_good(const struct sr_rx_meta *meta, const struct sr_pkt *p, const uint8_t *packet, size_t len)
+/* What the ICRC covers outside of the packet. Where the packet was sent to is taken to be the queue pair's own address when the
+ * socket did not say: if that is wrong, so is the ICRC. */
+static const struct sr_icrc_path *origin(struct sr_wire_qp *w, const struct sr_rx_meta *meta)
+{
+	if (to_is_known(meta))
+		return &meta->icrc;
+	if (w->peer_port != meta->from.sin6_port) {
+		const struct sr_av *av = &w->qp->av;
+		w->peer_port = meta->from.sin6_port;
+		sr_icrc_path_init(&w->from_peer, av->dgid.raw, av->sgid.raw, ntohs(w->peer_port), SR_ROCE_PORT);
+	}
+	return &w->from_peer;
+}
+
+static bool icrc_good(const struct sr_icrc_path *path, uint16_t segment, const struct sr_pkt *p, const uint8_t *packet, size_t len)
 {
 	uint16_t id_max = (p->resv_fb & SR_BTH_RESV_MASK) == SR_BTH_MARK ? GSO_SEGMENTS_MAX - 1 : UINT16_MAX;
-	return sr_icrc_check(&meta->icrc, meta->segment, packet, len, p->header_len, id_max);
+	return sr_icrc_check(path, segment, packet, len, p->header_len, id_max);
 }
 
 static void connected(struct sr_wire_qp *w, const struct sr_pkt *p, const uint8_t *packet, size_t len)
@@ -48,9 +65,28 @@ static void connected(struct sr_wire_qp *w, const struct sr_pkt *p, const uint8_
 		sr_rsp_request(w, p, packet, len);
 }
 
+/* The socket did not say where this datagram was sent to: to the local address with which its ICRC is right. */
+struct search {
+	struct sr_rx_meta meta;
+	const struct sr_pkt *p;
+	const uint8_t *packet;
+	size_t len;
+};
+
+static bool sent_to(void *arg, const union ibv_gid *gid)
+{
+	struct search *s = arg;
+	if (IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)gid->raw) != IN6_IS_ADDR_V4MAPPED(&s->meta.from.sin6_addr))
+		return false;
+	memcpy(&s->meta.to, gid->raw, sizeof(s->meta.to));
+	sr_icrc_path_init(&s->meta.icrc, s->meta.from.sin6_addr.s6_addr, gid->raw, ntohs(s->meta.from.sin6_port), SR_ROCE_PORT);
+	return icrc_good(&s->meta.icrc, s->meta.segment, s->p, s->packet, s->len);
+}
+
 void sr_demux(const struct sr_rx_meta *meta, uint8_t *packet, size_t len, bool forwarded)
 {
 	struct sr_pkt p;
+	struct search search;
 	SR_COUNT(port_rcv_packets);
 	sr_wire.arrived_ns = meta->arrived_ns;
 	enum sr_pkt_error err = sr_pkt_decode(&p, packet, len);
@@ -71,6 +107,14 @@ void sr_demux(const struct sr_rx_meta *meta, uint8_t *packet, size_t len, bool f
 		return;
 	}
 	bool ud = (p.opcode & 0xe0) == (SR_OP_UD_SEND_ONLY & 0xe0);
+	if (ud && !to_is_known(meta)) {
+		search = (struct search){ *meta, &p, packet, len };
+		if (!sr_gid_search(sent_to, &search)) {
+			SR_COUNT(rx_icrc_encapsulated);
+			return;
+		}
+		meta = &search.meta;
+	}
 	struct sr_wire_qp *w = NULL;
 	if (gsi && p.opcode != SR_OP_UD_SEND_ONLY) {
 		SR_COUNT(rx_unknown_opcode);
@@ -88,7 +132,7 @@ void sr_demux(const struct sr_rx_meta *meta, uint8_t *packet, size_t len, bool f
 			return;
 		}
 	}
-	if (!icrc_good(meta, &p, packet, len)) {
+	if (!icrc_good(ud ? &meta->icrc : origin(w, meta), meta->segment, &p, packet, len)) {
 		SR_COUNT(rx_icrc_encapsulated);
 		return;
 	}

@@ -102,7 +102,7 @@ static struct sr_pkt header(void)
 static void path_of(const struct sr_gsi_path *p, struct sr_path *path)
 {
 	struct sr_av av = { .dgid = p->remote, .sgid = p->local, .traffic_class = p->traffic_class, .scope_ifindex = p->ifindex };
-	sr_path_init(path, &av, sr_wire.tx_port);
+	sr_path_init(path, &av);
 }
 
 static void send_packet(const struct sr_gsi_path *p, const uint8_t *mad)
@@ -126,7 +126,7 @@ static void hand_over(unsigned slot, const struct sr_gsi_path *p, const uint8_t 
 	memcpy(packet + n, mad, SR_MAD_BYTES);
 	uint32_t crc = sr_icrc_begin(&path.icrc, 0, total, packet, n);
 	sr_put32le(packet + n + SR_MAD_BYTES, ~sr_crc32(crc, packet + n, SR_MAD_BYTES));
-	struct sockaddr_in6 from = { .sin6_family = AF_INET6, .sin6_port = htons(sr_wire.tx_port), .sin6_scope_id = p->ifindex };
+	struct sockaddr_in6 from = { .sin6_family = AF_INET6, .sin6_port = htons(path.sender->port), .sin6_scope_id = p->ifindex };
 	struct in6_addr to;
 	memcpy(&from.sin6_addr, p->local.raw, 16);
 	memcpy(&to, p->remote.raw, 16);
@@ -142,7 +142,7 @@ static void refuse(const struct sr_gsi_path *path, const uint8_t *mad)
 		return;
 	}
 	SR_COUNT(gsi_answered);
-	if (sr_wire.tx_fd != -1)
+	if (sr_wire.fd != -1)
 		send_packet(path, answer);
 }
 
@@ -189,7 +189,7 @@ int rdmakit_gsi_send(const struct sr_gsi_path *path, const uint8_t mad[SR_MAD_BY
 		hand_over(slot, path, mad);
 	else if (local && !slot && sr_cm_refusal(mad, answer))
 		enqueue(&turned, answer);
-	else if (sr_wire.tx_fd != -1)
+	else if (sr_wire.fd != -1)
 		send_packet(path, mad);
 	else
 		err = sr_wire.start_error ? sr_wire.start_error : ENETDOWN;

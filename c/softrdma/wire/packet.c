@@ -67,7 +67,9 @@ enum sr_pkt_error sr_pkt_decode(struct sr_pkt *p, const uint8_t *buf, size_t len
 	p->resv_fb = buf[4];
 	p->qpn = sr_get32(buf + 4) & 0xffffff;
 	p->ackreq = buf[8] >> 7;
-	p->sends = buf[8] & SR_SENDS_MAX;
+	p->rides = buf[8] & SR_BTH_RIDES;
+	p->ride = p->rides ? buf[8] & 0x3f : 0;
+	p->sends = p->rides ? 0 : buf[8] & SR_SENDS_MAX;
 	p->psn = sr_get32(buf + 8) & SR_PSN_MASK;
 
 	size_t headers = headers_len(p->flags);
@@ -128,7 +130,8 @@ size_t sr_pkt_encode(const struct sr_pkt *p, uint8_t *out)
 	out[1] = (uint8_t)(p->se << 7 | p->migreq << 6 | (p->pad & 3) << 4 | (p->tver & 15));
 	sr_put16(out + 2, p->pkey);
 	sr_put32(out + 4, (uint32_t)p->resv_fb << 24 | (p->qpn & 0xffffff));
-	sr_put32(out + 8, (uint32_t)p->ackreq << 31 | (uint32_t)(p->sends & SR_SENDS_MAX) << 24 | (p->psn & SR_PSN_MASK));
+	uint32_t reserved = p->rides ? SR_BTH_RIDES | (p->ride & 0x3f) : p->sends & SR_SENDS_MAX;
+	sr_put32(out + 8, (uint32_t)p->ackreq << 31 | reserved << 24 | (p->psn & SR_PSN_MASK));
 	uint8_t *h = out + SR_BTH_BYTES;
 	if (flags & SR_H_DETH) {
 		sr_put32(h, p->qkey);

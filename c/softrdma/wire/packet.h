@@ -23,7 +23,8 @@
  * implementations ignore them on receipt and send zero, and the ICRC does not cover them, so a marked packet is valid for
  * everyone. A queue pair that saw the mark knows that its peer understands SR_OP_SACK (a vendor opcode, dropped in silence
  * by others), and tells it in the reserved bits beside the PSN how often a request was sent before (0 at first, as all others
- * send); answers and SACKs repeat that number, so the requester knows which transmission they are an answer to.
+ * send); answers and SACKs repeat that number, so the requester knows which transmission they are an answer to. In a
+ * first transmission the same bits may carry an acknowledgement (SR_BTH_RIDES, ride.c).
  */
 #ifndef SR_WIRE_PACKET_H
 #define SR_WIRE_PACKET_H
@@ -46,7 +47,8 @@
 
 #define SR_BTH_RESV_MASK 0x3f
 #define SR_BTH_MARK 0x2b
-#define SR_SENDS_MAX 0x7f
+#define SR_SENDS_MAX 0x3f
+#define SR_BTH_RIDES 0x40
 #define SR_BTH_FECN 0x80
 #define SR_BTH_BECN 0x40
 
@@ -127,7 +129,9 @@ struct sr_pkt {
 	uint8_t pad;	   /* 0..3 bytes behind the payload */
 	uint8_t tver;
 	uint8_t resv_fb;   /* byte 4: FECN, BECN, reserved 6 */
-	uint8_t sends;	   /* the 7 reserved bits beside AckReq; between our own devices, how often it was sent before */
+	bool rides;	   /* the 7 reserved bits beside AckReq, between our own devices: an acknowledgement rides (ride.c), */
+	uint8_t ride;	   /* of the PSN with these low 6 bits; */
+	uint8_t sends;	   /* or else, how often this was sent before */
 	uint16_t pkey;
 	uint16_t flags;	   /* enum sr_op_flag of the opcode */
 	uint32_t qpn;

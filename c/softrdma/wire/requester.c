@@ -90,8 +90,11 @@ static bool emit(struct sr_wire_qp *w, struct sr_swqe *e, uint32_t index, uint32
 		uint32_t len = e->length - off < w->mtu ? e->length - off : w->mtu;
 		n = sr_swqe_iov(w->qp, e, off, len, false, iov, SR_MAX_SGE);
 	}
-	if (n >= 0 && !sr_tx_packet(&w->path, &p, iov, n))
-		n = -IBV_WC_LOC_PROT_ERR;
+	if (n >= 0) {
+		sr_ride_put(w, &p);
+		if (!sr_tx_packet(&w->path, &p, iov, n))
+			n = -IBV_WC_LOC_PROT_ERR;
+	}
 	if (n < 0)
 		sr_req_fail(w, index, (enum ibv_wc_status)-n);
 	return n >= 0;

@@ -103,25 +103,34 @@ void sr_req_note_newest(struct sr_requester *r, uint32_t psn, uint8_t sends)
 }
 
 /* Plain acknowledgements and READ data: the window may grow, but they carry no timing (sack.c does). */
-static void note_arrival(struct sr_wire_qp *w, const struct sr_pkt *p, uint32_t acked, uint32_t inflight_before)
+static void note_arrival(struct sr_wire_qp *w, uint32_t psn, uint8_t sends, uint32_t acked, uint32_t inflight_before)
 {
 	struct sr_requester *r = &w->req;
-	sr_req_note_newest(r, p->psn, p->sends);
+	sr_req_note_newest(r, psn, sends);
 	if (w->ours && acked)
 		sr_cc_ack(&r->cc, acked, 0, inflight_before * 2 >= sr_cc_window(&r->cc), sr_wire_now_us());
 }
 
-static void on_ack(struct sr_wire_qp *w, const struct sr_pkt *p)
+static void on_ack(struct sr_wire_qp *w, uint32_t psn, uint8_t sends)
 {
 	struct sr_requester *r = &w->req;
 	uint32_t before = sr_req_inflight(r), una = r->una;
-	if (sr_psn_diff(p->psn, r->una) < 0)
+	if (sr_psn_diff(psn, r->una) < 0)
 		return; /* old */
-	sr_req_ack_upto(w, p->psn);
+	sr_req_ack_upto(w, psn);
 	uint32_t after = sr_req_inflight(r);
-	note_arrival(w, p, before > after ? before - after : (r->una - una) & SR_PSN_MASK, before);
+	note_arrival(w, psn, sends, before > after ? before - after : (r->una - una) & SR_PSN_MASK, before);
 	sr_req_detect_loss(w);
 	sr_req_advance(w);
+}
+
+void sr_req_acked(struct sr_wire_qp *w, uint32_t psn)
+{
+	if (sr_psn_diff(psn, w->req.psn) >= 0)
+		return;
+	on_ack(w, psn, 0);
+	if (!w->dead)
+		sr_timers_update(w);
 }
 
 static void on_read_data(struct sr_wire_qp *w, const struct sr_pkt *p)
@@ -148,7 +157,7 @@ static void on_read_data(struct sr_wire_qp *w, const struct sr_pkt *p)
 	}
 	executed(r, p->psn);
 	sr_req_mark_done(w, p->psn);
-	note_arrival(w, p, 1, before);
+	note_arrival(w, p->psn, p->sends, 1, before);
 	if (p->psn != r->una)
 		sr_req_detect_loss(w);
 	sr_req_advance(w);
@@ -233,8 +242,9 @@ void sr_req_response(struct sr_wire_qp *w, const struct sr_pkt *p)
 	else if (p->opcode == SR_OP_RC_ATOMIC_ACK)
 		on_atomic_result(w, p);
 	else
-		on_ack(w, p);
+		on_ack(w, p->psn, p->sends);
 	if (!w->dead) {
+		r->confirmed += (r->una - una) & SR_PSN_MASK;
 		/* With selective recovery the oldest packet may be unlucky for long while others arrive: the peer is there. */
 		if (w->ours && r->una == una && r->done_count > done && !r->waiting_rnr) {
 			r->retries_left = w->qp->attr.retry_cnt;

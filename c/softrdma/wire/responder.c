@@ -265,6 +265,7 @@ void sr_rsp_execute(struct sr_wire_qp *w, const struct sr_pkt *p)
 	if (npsn > 1 && s->ooo)
 		sr_ooo_forget(w, s->psn, npsn);
 	s->psn = sr_psn_add(s->psn, npsn);
+	w->req.confirmed = 0;
 	s->acked++;
 	s->untimed++;
 	if (p->ackreq && !whole)
@@ -325,7 +326,9 @@ void sr_rsp_request(struct sr_wire_qp *w, const struct sr_pkt *p, const uint8_t 
 	s->echo_sends = p->sends;
 	s->echo_ns = sr_wire.arrived_ns;
 	if (ahead == 0) {
-		sr_rsp_execute(w, p);
+		sr_ride_take(w, p);
+		if (!w->dead)
+			sr_rsp_execute(w, p);
 		if (!w->dead && s->ooo)
 			sr_ooo_drain(w);
 		return;

@@ -96,6 +96,7 @@ void sr_rsp_transmit(struct sr_wire_qp *w)
 			sr_tx_packet(&w->path, &p, NULL, 0);
 			budget--;
 		}
+		s->confirmed += s->acked + r->npsn;
 		s->reply_tail++;
 		s->acked = 0;
 	}
@@ -118,6 +119,7 @@ void sr_rsp_ack(struct sr_wire_qp *w)
 		struct sr_pkt p = with_aeth(w, SR_OP_RC_ACK, s->psn - 1, SR_AETH_ACK, s->msn);
 		sr_tx_packet(&w->path, &p, NULL, 0);
 	}
+	s->confirmed += s->acked;
 	s->ack_due = s->sack_due = false;
 	s->acked = 0;
 }

@@ -17,15 +17,18 @@
 
 _Static_assert(sizeof(struct sr_steer_map) <= SR_REGISTRY_WIRE_BYTES, "the registry's area is too small");
 
-static int attach(int fd, const struct sr_steer_map *map)
+static int attach(int fd, int fd4, const struct sr_steer_map *map)
 {
 	struct sock_filter code[SR_STEER_PROGRAM_MAX];
 	struct sock_fprog program = { .filter = code, .len = (unsigned short)sr_steer_program(map, code) };
-	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program)) ? errno : 0;
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program)) ||
+			       setsockopt(fd4, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof(program))
+		       ? errno
+		       : 0;
 }
 
 struct join {
-	int fd;
+	int fd, fd4;
 	unsigned slot;
 };
 
@@ -50,7 +53,8 @@ static int port_is_ours(void)
 	return err;
 }
 
-/* The bind happens under the registry's lock, so that map and kernel append in the same order. */
+/* The binds happen under the registry's lock, so that map and kernel append in the same order: IPv6 and IPv4 have a group each,
+ * with the same processes at the same places. */
 static int join_locked(void *arg, const uint8_t *live, int count, void *area)
 {
 	struct join *j = arg;
@@ -63,16 +67,17 @@ static int join_locked(void *arg, const uint8_t *live, int count, void *area)
 			return err;
 	}
 	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(SR_ROCE_PORT) };
-	if (bind(j->fd, (struct sockaddr *)&any, sizeof(any)))
+	struct sockaddr_in any4 = { .sin_family = AF_INET, .sin_port = htons(SR_ROCE_PORT) };
+	if (bind(j->fd, (struct sockaddr *)&any, sizeof(any)) || bind(j->fd4, (struct sockaddr *)&any4, sizeof(any4)))
 		return errno;
 	if (sr_steer_map_append(map, j->slot, owner_of(j->slot)))
 		return ENOSPC;
-	return attach(j->fd, map);
+	return attach(j->fd, j->fd4, map);
 }
 
-int sr_steer_join(int fd, unsigned slot)
+int sr_steer_join(int fd, int fd4, unsigned slot)
 {
-	struct join j = { fd, slot };
+	struct join j = { fd, fd4, slot };
 	int err = sr_registry_locked(join_locked, &j);
 	return err < 0 ? -err : err;
 }
@@ -93,7 +98,7 @@ static int learn_locked(void *arg, const uint8_t *live, int count, void *area)
 	if (map->version == before && before == correction.seen_version)
 		sr_steer_map_learn(map, slot, sr_wire.slot);
 	correction.seen_version = map->version;
-	return attach(sr_wire.fd, map);
+	return attach(sr_wire.fd, sr_wire.fd4, map);
 }
 
 /* The owner's generation is a random number only this user can read, so nobody else can take the name. */

@@ -32,6 +32,7 @@
 
 struct datagram {
 	struct sr_path path;
+	struct sockaddr_in to4; /* for a sender of that family */
 	uint32_t bytes, segments, segment_bytes;
 	bool closed; /* a shorter segment came: nothing may follow */
 	union {
@@ -52,7 +53,7 @@ bool sr_tx_pending(void) { return tx.count != 0; }
 
 static bool same_path(const struct sr_path *a, const struct sr_path *b)
 {
-	return memcmp(&a->to.sin6_addr, &b->to.sin6_addr, 16) == 0 && memcmp(&a->from, &b->from, sizeof(a->from)) == 0 &&
+	return a->sender == b->sender && memcmp(&a->to.sin6_addr, &b->to.sin6_addr, 16) == 0 && memcmp(&a->from, &b->from, sizeof(a->from)) == 0 &&
 	       a->to.sin6_scope_id == b->to.sin6_scope_id && a->traffic_class == b->traffic_class;
 }
 
@@ -73,8 +74,15 @@ static struct datagram *datagram_for(const struct sr_path *path, uint32_t bytes)
 	d->bytes = d->segments = 0;
 	d->segment_bytes = bytes;
 	d->closed = false;
-	tx.messages[tx.count].msg_hdr = (struct msghdr){ .msg_name = &d->path.to, .msg_namelen = sizeof(d->path.to),
-							 .msg_iov = &tx.pieces[tx.piece_count], .msg_control = d->control };
+	struct msghdr *m = &tx.messages[tx.count].msg_hdr;
+	*m = (struct msghdr){ .msg_name = &d->path.to, .msg_namelen = sizeof(d->path.to), .msg_iov = &tx.pieces[tx.piece_count],
+			      .msg_control = d->control };
+	if (path->sender->family == AF_INET) {
+		d->to4 = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = path->to.sin6_port };
+		memcpy(&d->to4.sin_addr, path->to.sin6_addr.s6_addr + 12, 4);
+		m->msg_name = &d->to4;
+		m->msg_namelen = sizeof(d->to4);
+	}
 	tx.count++;
 	return d;
 }
@@ -162,7 +170,8 @@ static void *put_control(struct msghdr *m, int level, int type, const void *data
 static void finish(struct datagram *d, struct msghdr *m)
 {
 	m->msg_controllen = 0;
-	put_control(m, IPPROTO_IPV6, IPV6_PKTINFO, &d->path.from, sizeof(d->path.from));
+	if (d->path.sender->general)
+		put_control(m, IPPROTO_IPV6, IPV6_PKTINFO, &d->path.from, sizeof(d->path.from));
 	if (d->path.traffic_class) {
 		int value = d->path.traffic_class;
 		bool v4 = d->path.icrc.ipv4;
@@ -174,6 +183,21 @@ static void finish(struct datagram *d, struct msghdr *m)
 	}
 }
 
+/* Sends what goes through one socket and follows each other, from `first` on. Returns how many datagrams went, or -1. */
+static int send_some(uint32_t first)
+{
+	const struct sr_sender *sender = tx.datagrams[first].path.sender;
+	uint32_t n = 1;
+	while (first + n < tx.count && tx.datagrams[first + n].path.sender == sender)
+		n++;
+	const struct msghdr *m = &tx.messages[first].msg_hdr;
+	if (n == 1 && m->msg_iovlen == 1 && m->msg_controllen == 0) /* the shortest way for a small packet */
+		return sendto(sender->fd, m->msg_iov->iov_base, m->msg_iov->iov_len, MSG_DONTWAIT, m->msg_name, m->msg_namelen) < 0 ? -1 : 1;
+	if (n == 1)
+		return sendmsg(sender->fd, &tx.messages[first].msg_hdr, MSG_DONTWAIT) < 0 ? -1 : 1;
+	return sendmmsg(sender->fd, tx.messages + first, n, MSG_DONTWAIT);
+}
+
 /* What the kernel refuses is dropped and counted: to the protocol above it is a lost packet. */
 void sr_tx_flush(void)
 {
@@ -183,8 +207,7 @@ void sr_tx_flush(void)
 		sr_wire_hooks->output(&tx.datagrams[i].path, tx.messages[i].msg_hdr.msg_iov, tx.messages[i].msg_hdr.msg_iovlen,
 				      tx.datagrams[i].segment_bytes);
 	for (uint32_t sent = sr_wire_hooks ? tx.count : 0; sent < tx.count;) {
-		int n = tx.count - sent == 1 ? (sendmsg(sr_wire.tx_fd, &tx.messages[sent].msg_hdr, MSG_DONTWAIT) < 0 ? -1 : 1)
-					     : sendmmsg(sr_wire.tx_fd, tx.messages + sent, tx.count - sent, MSG_DONTWAIT);
+		int n = send_some(sent);
 		if (n > 0) {
 			sent += (uint32_t)n;
 			continue;
@@ -194,7 +217,7 @@ void sr_tx_flush(void)
 		if (errno == EAGAIN || errno == ENOBUFS) {
 			/* Backpressure of a full socket buffer; it drains at line rate. */
 			SR_COUNT(tx_no_buffer);
-			struct pollfd writable = { .fd = sr_wire.tx_fd, .events = POLLOUT };
+			struct pollfd writable = { .fd = tx.datagrams[sent].path.sender->fd, .events = POLLOUT };
 			if (errno == EAGAIN && poll(&writable, 1, TX_WAIT_MS) > 0)
 				continue;
 		}

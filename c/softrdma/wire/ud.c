@@ -7,12 +7,12 @@ bool sr_wire_ud_send(struct sr_qp *qp, struct sr_swqe *e)
 {
 	struct iovec iov[SR_MAX_SGE];
 	struct sr_path path;
-	if (sr_wire.tx_fd == -1)
+	if (sr_wire.fd == -1)
 		return true;
 	int n = sr_swqe_iov(qp, e, 0, e->length, false, iov, SR_MAX_SGE);
 	if (n < 0)
 		return false;
-	sr_path_init(&path, e->ud.av, sr_wire.tx_port);
+	sr_path_init(&path, e->ud.av);
 	struct sr_pkt p = {
 		.opcode = e->opcode == IBV_WR_SEND_WITH_IMM ? SR_OP_UD_SEND_ONLY_IMM : SR_OP_UD_SEND_ONLY,
 		.se = e->flags & SR_WQE_SOLICITED,

@@ -7,6 +7,7 @@
 #define LAST_WORDS 3
 #define LAST_WORDS_NS 100000000u
 #define KEPT_AGAIN_NS 200000u /* packets for a process whose socket was full */
+#define LOOK_AROUND 4 /* an empty poll is mostly the look at the socket: clock, timers and acknowledgements wait for one in so many */
 #define ACK_SOON 16 /* packets after which an acknowledgement does not wait for company any more */
 
 const struct sr_wire_hooks *sr_wire_hooks;
@@ -26,6 +27,7 @@ int sr_wire_start(unsigned slot)
 	init_lists();
 	sr_wire.now_ns = sr_now_ns();
 	sr_fault_init(getenv("RDMAKIT_FAULT"));
+	sr_rx_open();
 	sr_wire.start_error = sr_port_open(slot);
 	return sr_wire.start_error;
 }
@@ -35,13 +37,18 @@ void sr_wire_start_hooked(unsigned slot, const struct sr_wire_hooks *hooks)
 	init_lists();
 	sr_wire_hooks = hooks;
 	sr_wire.slot = slot;
-	sr_wire.tx_port = 0xc123;
-	sr_wire.fd = sr_wire.tx_fd = sr_wire.forward_fd = -2; /* "open", and no descriptor of anybody */
+	sr_port_hooked(0xc123);
+	sr_wire.fd = sr_wire.fd4 = sr_wire.forward_fd = -2; /* "open", and no descriptor of anybody */
 	sr_wire.now_ns = hooks->now_ns();
 }
 
 void sr_wire_stop(void) { sr_port_close(); }
-int sr_wire_fd(void) { return sr_wire.fd; }
+int sr_wire_fds(int fds[SR_WIRE_FDS])
+{
+	fds[0] = sr_wire.fd4;
+	fds[1] = sr_wire.fd;
+	return sr_wire.fd < 0 ? 0 : SR_WIRE_FDS;
+}
 int sr_wire_forward_fd(void) { return sr_wire.forward_fd; }
 
 static void bury(void)
@@ -66,7 +73,7 @@ int sr_wire_qp_rtr(struct sr_qp *qp)
 	sr_list_init(&w->tx_node);
 	sr_list_init(&w->ack_node);
 	sr_list_init(&w->timer_node);
-	sr_path_init(&w->path, &qp->av, sr_wire.tx_port);
+	sr_path_init(&w->path, &qp->av);
 	if (sr_rsp_init(w)) {
 		sr_rsp_free(w);
 		free(w);
@@ -173,8 +180,10 @@ static int forwarded_round(void)
 	int count = 0;
 	struct sr_rx_meta meta = { .arrived_ns = sr_wire.now_ns };
 	for (size_t len; count < 64 && (len = sr_steer_receive(packet, sizeof(packet), &meta.from, &meta.to)) != 0; count++) {
-		sr_icrc_path_init(&meta.icrc, meta.from.sin6_addr.s6_addr, meta.to.s6_addr, ntohs(meta.from.sin6_port),
-				  SR_ROCE_PORT);
+		meta.icrc.len = 0;
+		if (!IN6_IS_ADDR_UNSPECIFIED(&meta.to)) /* whoever got it may not have known */
+			sr_icrc_path_init(&meta.icrc, meta.from.sin6_addr.s6_addr, meta.to.s6_addr, ntohs(meta.from.sin6_port),
+					  SR_ROCE_PORT);
 		sr_demux(&meta, packet, len, true);
 	}
 	return count;
@@ -188,10 +197,15 @@ int sr_wire_progress(void)
 		sr_steer_kept_round();
 		return sr_wire.forward_fd >= 0 ? forwarded_round() : 0;
 	}
-	sr_wire.now_ns = sr_wire_clock_ns();
+	rounds++;
+	bool look_around = !sr.in_poll || rounds % LOOK_AROUND == 0;
+	if (look_around)
+		sr_wire.now_ns = sr_wire_clock_ns();
 	int done = sr_wire_hooks ? sr_wire_hooks->input() : sr_rx_batch();
+	if (!done && !look_around && sr_list_empty(&sr_wire.tx_work))
+		return 0;
 	/* Passed-on packets are rare; the socket for them is looked at now and then, and by the helper every time. */
-	if (sr_wire.forward_fd >= 0 && (!sr.in_poll || ++rounds % 256 == 0))
+	if (sr_wire.forward_fd >= 0 && (!sr.in_poll || rounds % 256 == 0))
 		done += forwarded_round();
 	done += sr_timers_run();
 	if (sr_wire_keeps())

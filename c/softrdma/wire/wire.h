@@ -9,6 +9,7 @@
  *   demux             from a received packet to a queue pair
  *   requester*        sends requests, takes responses
  *   responder*        executes requests, sends responses
+ *   ride              acknowledgements in reserved bits of requests
  *   sack, cc, timers  selective acknowledgement, congestion window, timeouts
  *   ud, fault         datagrams; errors injected for tests
  *
@@ -37,7 +38,18 @@
 
 /* ---- where packets of a queue pair go ---------------------------------------------------------------------------- */
 
+/* A socket that sends. Bound to one source address it has the shortest way through the kernel; the general one, bound to none,
+ * names source and interface with every datagram. */
+struct sr_sender {
+	int fd;
+	sa_family_t family;  /* AF_INET or AF_INET6 */
+	bool general;
+	uint16_t port;	     /* the UDP source port, host order */
+	struct in6_addr from; /* unless general */
+};
+
 struct sr_path {
+	const struct sr_sender *sender;
 	struct sockaddr_in6 to;
 	struct in6_pktinfo from; /* source address and interface */
 	uint8_t traffic_class;
@@ -89,6 +101,7 @@ struct sr_requester {
 	uint64_t deadline_ns; /* retransmission or RNR timer; 0 = not running */
 	uint64_t probe_ns;    /* selective peers: when to provoke an acknowledgement; 0 = not running */
 	struct sr_cc cc;
+	uint32_t confirmed;   /* PSNs that responses confirmed since the last request was taken in order (ride.c) */
 };
 
 /* ---- responder ------------------------------------------------------------------------------------------------------- */
@@ -124,6 +137,7 @@ struct sr_responder {
 	uint32_t msn;
 	uint32_t acked;	    /* packets taken since the last acknowledgement went out, */
 	uint32_t untimed;   /* and since the last that carried timing */
+	uint32_t confirmed; /* PSNs that were confirmed in responses since the last request left (ride.c) */
 	uint32_t echo_psn;  /* the request that arrived last, */
 	uint8_t echo_sends; /* which of its transmissions it was, */
 	uint64_t echo_ns;   /* and when the kernel got it */
@@ -150,6 +164,8 @@ struct sr_responder {
 struct sr_wire_qp {
 	struct sr_qp *qp;
 	struct sr_path path;
+	struct sr_icrc_path from_peer; /* the way back, once the peer's source port is known */
+	in_port_t peer_port;
 	bool ours;	      /* the peer is one of our devices */
 	bool rts;
 	bool dead;	      /* reset while it was being worked on; freed at the end of the round */
@@ -180,11 +196,10 @@ void sr_wire_start_hooked(unsigned slot, const struct sr_wire_hooks *hooks);
 /* ---- the process's wire -------------------------------------------------------------------------------------------- */
 
 struct sr_wire {
-	int fd;		/* receives, port 4791; -1 when the road is closed */
+	int fd;		/* receives IPv6, port 4791; -1 when the road is closed */
+	int fd4;	/* receives IPv4 */
 	int start_error; /* why the road is closed: errno of sr_wire_start() */
-	int tx_fd;	/* sends, from a port of its own so that flows of two processes never look alike */
 	int forward_fd; /* packets that another process received for us */
-	uint16_t tx_port;
 	unsigned slot;
 	bool gso_off;
 	uint64_t now_ns;
@@ -219,8 +234,13 @@ static inline void sr_wire_mark(struct sr_list *head, struct sr_list *node)
 /* port.c */
 int sr_port_open(unsigned slot);
 void sr_port_close(void);
+/* The socket to send from that address with; the general one unless a plain unicast path allows better. Never NULL once the
+ * road is open. */
+const struct sr_sender *sr_port_sender(const struct in6_addr *from, bool plain);
+/* For a network made of functions: everything goes from `port`. */
+void sr_port_hooked(uint16_t port);
 /* steer.c: `slot` of a packet that arrived here is not ours: passes it on. */
-int sr_steer_join(int fd, unsigned slot);
+int sr_steer_join(int fd, int fd4, unsigned slot);
 void sr_steer_forward(unsigned slot, const struct sockaddr_in6 *from, const struct in6_addr *to, const uint8_t *packet, size_t len);
 /* Gives a packet to the process in `slot`; false when there is none. */
 bool sr_steer_hand_over(unsigned slot, const struct sockaddr_in6 *from, const struct in6_addr *to, const uint8_t *packet,
@@ -232,7 +252,7 @@ void sr_steer_kept_round(void);
 size_t sr_steer_receive(uint8_t *buf, size_t size, struct sockaddr_in6 *from, struct in6_addr *to);
 
 /* path.c */
-void sr_path_init(struct sr_path *path, const struct sr_av *av, uint16_t src_port);
+void sr_path_init(struct sr_path *path, const struct sr_av *av);
 /* Smallest round trip that any queue pair of this process measured on the way to that address lately, `rtt_us` included. */
 uint32_t sr_path_min_rtt_us(const struct sr_path *path, uint32_t rtt_us);
 /* Forgets these measurements: another network begins. */
@@ -244,12 +264,13 @@ bool sr_tx_packet(const struct sr_path *path, const struct sr_pkt *p, const stru
 void sr_tx_flush(void);
 bool sr_tx_pending(void);
 
+void sr_rx_open(void);
 /* rx.c: receives a batch and hands each packet to sr_demux(); returns the number of packets. */
 int sr_rx_batch(void);
 /* A packet's origin as far as the socket tells. */
 struct sr_rx_meta {
 	struct sockaddr_in6 from;
-	struct in6_addr to;
+	struct in6_addr to;	   /* not known, like icrc, when icrc.len is 0: then it can only be the queue pair's own */
 	struct sr_icrc_path icrc;
 	uint16_t segment; /* index within a coalesced datagram */
 	uint64_t arrived_ns; /* at the kernel; monotonic */
@@ -275,6 +296,8 @@ void sr_req_ack_upto(struct sr_wire_qp *w, uint32_t psn); /* everything up to ps
 void sr_req_advance(struct sr_wire_qp *w);
 /* The transmission of psn that had this number arrived. An answer to an earlier one says nothing about when the latest was. */
 void sr_req_note_newest(struct sr_requester *r, uint32_t psn, uint8_t sends);
+/* Everything up to psn arrived, and the peer said so just now. */
+void sr_req_acked(struct sr_wire_qp *w, uint32_t psn);
 static inline uint32_t sr_req_inflight(const struct sr_requester *r)
 {
 	return ((r->psn - r->una) & SR_PSN_MASK) - r->done_count - r->lost_count;
@@ -319,6 +342,12 @@ void sr_ooo_free(struct sr_wire_qp *w);
 bool sr_ooo_any(const struct sr_wire_qp *w);
 /* Copies the bitmap of packets kept at [first, first + 64 * words) and returns the number of words that matter. */
 int sr_ooo_bitmap(const struct sr_wire_qp *w, uint64_t *bits, int words);
+
+/* ride.c */
+/* Lets the acknowledgement owed ride in that request, which goes out now, if it may. */
+void sr_ride_put(struct sr_wire_qp *w, struct sr_pkt *p);
+/* Takes what rides in a request that is the next in order. */
+void sr_ride_take(struct sr_wire_qp *w, const struct sr_pkt *p);
 
 /* sack.c */
 struct sr_sack {
