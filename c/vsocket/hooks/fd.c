@@ -1,0 +1,330 @@
+/* fd.c - descriptors that come, go and are copied, and their options. */
+#define _GNU_SOURCE
+#include "hooks.h"
+#include "../arena.h"
+#include "../sys.h"
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+int close_range(unsigned first, unsigned last, int flags);
+void closefrom(int first);
+
+static void before_close(int fd)
+{
+	struct vs_conn c;
+	if (vs_in_vfork_child())
+		return;
+	if (vs_fd_conn_checked(fd, &c) && vs_fd_copies(&c) == 1)
+		vs_conn_closing(&c, fd);
+	vs_fd_forget(fd);
+}
+
+VS_EXPORT int close(int fd)
+{
+	if (fd >= 0 && fd == vs_arena_fd()) {
+		errno = EBADF;
+		return -1;
+	}
+	if (vs_fd_word(fd) != VS_FD_UNKNOWN)
+		before_close(fd);
+	return REAL(close)(fd);
+}
+
+static void before_close_range(unsigned first, unsigned last)
+{
+	for (unsigned fd = first; fd <= last && fd < VS_FD_MAX && (int)fd <= vs_fd_highest(); fd++)
+		if (vs_fd_word((int)fd) != VS_FD_UNKNOWN)
+			before_close((int)fd);
+}
+
+/* Around the descriptor of the arena. */
+VS_EXPORT int close_range(unsigned first, unsigned last, int flags)
+{
+	int own = vs_arena_fd();
+	if (first > last || flags)
+		return REAL(close_range)(first, last, flags);
+	before_close_range(first, last);
+	if (own < 0 || (unsigned)own < first || (unsigned)own > last)
+		return REAL(close_range)(first, last, flags);
+	int r = (unsigned)own > first ? REAL(close_range)(first, (unsigned)own - 1, 0) : 0;
+	return r == 0 && (unsigned)own < last ? REAL(close_range)((unsigned)own + 1, last, 0) : r;
+}
+
+VS_EXPORT void closefrom(int first)
+{
+	if (first < 0)
+		first = 0;
+	if (close_range((unsigned)first, ~0u, 0) < 0)
+		REAL(closefrom)(first);
+}
+
+/* A stream reads and writes its descriptor inside the C library, where we see nothing. */
+VS_EXPORT FILE *fdopen(int fd, const char *mode)
+{
+	struct vs_conn c;
+	if (vs_fd_use(fd, &c) != VS_USE_PASS)
+		vs_hook_refuse(fd, VS_PLAIN_FOREIGN);
+	return REAL(fdopen)(fd, mode);
+}
+
+VS_EXPORT int fclose(FILE *f)
+{
+	int fd = f ? fileno(f) : -1;
+	if (fd >= 0 && vs_fd_word(fd) != VS_FD_UNKNOWN)
+		before_close(fd);
+	return REAL(fclose)(f);
+}
+
+VS_EXPORT int dup(int fd)
+{
+	int r = REAL(dup)(fd);
+	if (r >= 0 && !vs_in_vfork_child())
+		vs_fd_copied(fd, r);
+	return r;
+}
+
+static int copied_over(int from, int to, int r)
+{
+	if (r >= 0 && from != to && !vs_in_vfork_child())
+		vs_fd_copied(from, to);
+	return r;
+}
+
+VS_EXPORT int dup2(int from, int to)
+{
+	if (from != to && vs_fd_word(to) != VS_FD_UNKNOWN)
+		before_close(to);
+	return copied_over(from, to, REAL(dup2)(from, to));
+}
+
+VS_EXPORT int dup3(int from, int to, int flags)
+{
+	if (from != to && vs_fd_word(to) != VS_FD_UNKNOWN)
+		before_close(to);
+	return copied_over(from, to, REAL(dup3)(from, to, flags));
+}
+
+VS_EXPORT int fcntl64(int fd, int cmd, ...)
+{
+	va_list ap;
+	va_start(ap, cmd);
+	void *arg = va_arg(ap, void *);
+	va_end(ap);
+	int r = REAL(fcntl64)(fd, cmd, arg);
+	if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) && !vs_in_vfork_child())
+		vs_fd_copied(fd, r);
+	return r;
+}
+
+VS_EXPORT int fcntl(int fd, int cmd, ...)
+{
+	va_list ap;
+	va_start(ap, cmd);
+	void *arg = va_arg(ap, void *);
+	va_end(ap);
+	int r = REAL(fcntl)(fd, cmd, arg);
+	if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) && !vs_in_vfork_child())
+		vs_fd_copied(fd, r);
+	return r;
+}
+
+VS_EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	va_start(ap, request);
+	void *arg = va_arg(ap, void *);
+	va_end(ap);
+	int r = REAL(ioctl)(fd, request, arg);
+	struct vs_conn c;
+	if (r == 0 && request == FIONREAD && vs_fd_conn(fd, &c))
+		*(int *)arg = (int)vs_rx_pending(&c, fd, (size_t) * (int *)arg);
+	return r;
+}
+
+/* Numbers that the kernel has just given out name something new. */
+static int fresh_socket(int fd)
+{
+	if (fd >= 0 && !vs_in_vfork_child())
+		vs_fd_fresh(fd);
+	return fd;
+}
+
+static int fresh_other(int fd)
+{
+	if (fd >= 0 && vs_fd_word(fd) != VS_FD_UNKNOWN && !vs_in_vfork_child())
+		vs_fd_forget(fd);
+	return fd;
+}
+
+VS_EXPORT int socket(int domain, int type, int protocol) { return fresh_socket(REAL(socket)(domain, type, protocol)); }
+
+VS_EXPORT int socketpair(int domain, int type, int protocol, int fd[2])
+{
+	int r = REAL(socketpair)(domain, type, protocol, fd);
+	if (r == 0) {
+		fresh_other(fd[0]);
+		fresh_other(fd[1]);
+	}
+	return r;
+}
+
+VS_EXPORT int accept(int fd, __SOCKADDR_ARG addr, socklen_t *len) { return fresh_socket(REAL(accept)(fd, addr, len)); }
+
+VS_EXPORT int accept4(int fd, __SOCKADDR_ARG addr, socklen_t *len, int flags)
+{
+	return fresh_socket(REAL(accept4)(fd, addr, len, flags));
+}
+
+/* A server may give its privileges up later, and then it could not find its user's arena any more. */
+VS_EXPORT int listen(int fd, int backlog)
+{
+	int protocol = 0;
+	socklen_t len = sizeof protocol;
+	if (vs_sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) >= 0 && protocol == IPPROTO_TCP)
+		vs_arena_open();
+	return REAL(listen)(fd, backlog);
+}
+
+VS_EXPORT int connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
+{
+	if ((vs_fd_word(fd) & 3) == VS_FD_PASS || (vs_fd_word(fd) & 3) == VS_FD_CONN) {
+		/* AF_UNSPEC ends a connection; the next one is another. */
+		struct vs_conn c;
+		if (vs_fd_conn_checked(fd, &c) && addr.__sockaddr__ && addr.__sockaddr__->sa_family == AF_UNSPEC)
+			vs_hook_refuse(fd, VS_PLAIN_SHUT);
+	}
+	return REAL(connect)(fd, addr, len);
+}
+
+#define MODE_OF(flags, last)                                                                                           \
+	({                                                                                                             \
+		unsigned mode_ = 0;                                                                                    \
+		if ((flags) & (O_CREAT | __O_TMPFILE)) {                                                               \
+			va_list ap_;                                                                                   \
+			va_start(ap_, last);                                                                           \
+			mode_ = va_arg(ap_, unsigned);                                                                 \
+			va_end(ap_);                                                                                   \
+		}                                                                                                      \
+		mode_;                                                                                                 \
+	})
+VS_EXPORT int open(const char *path, int flags, ...) { return fresh_other(REAL(open)(path, flags, MODE_OF(flags, flags))); }
+VS_EXPORT int open64(const char *path, int flags, ...) { return fresh_other(REAL(open64)(path, flags, MODE_OF(flags, flags))); }
+VS_EXPORT int openat(int dir, const char *path, int flags, ...)
+{
+	return fresh_other(REAL(openat)(dir, path, flags, MODE_OF(flags, flags)));
+}
+VS_EXPORT int openat64(int dir, const char *path, int flags, ...)
+{
+	return fresh_other(REAL(openat64)(dir, path, flags, MODE_OF(flags, flags)));
+}
+
+VS_EXPORT int pipe(int fd[2])
+{
+	int r = REAL(pipe)(fd);
+	if (r == 0) {
+		fresh_other(fd[0]);
+		fresh_other(fd[1]);
+	}
+	return r;
+}
+
+VS_EXPORT int pipe2(int fd[2], int flags)
+{
+	int r = REAL(pipe2)(fd, flags);
+	if (r == 0) {
+		fresh_other(fd[0]);
+		fresh_other(fd[1]);
+	}
+	return r;
+}
+
+VS_EXPORT int eventfd(unsigned initial, int flags) { return fresh_other(REAL(eventfd)(initial, flags)); }
+VS_EXPORT int epoll_create(int size) { return fresh_other(REAL(epoll_create)(size)); }
+VS_EXPORT int epoll_create1(int flags) { return fresh_other(REAL(epoll_create1)(flags)); }
+
+VS_EXPORT int shutdown(int fd, int how)
+{
+	struct vs_conn c;
+	if (how != SHUT_RD && vs_fd_conn_checked(fd, &c))
+		vs_tx_closing(&c, fd);
+	return REAL(shutdown)(fd, how);
+}
+
+/* Options under which a stream is more, or something else, than bytes that arrive. */
+static bool forbids(int level, int name, const void *value, socklen_t len)
+{
+	if (level == SOL_SOCKET)
+		switch (name) {
+		case SO_RCVLOWAT:
+			return len >= sizeof(int) && *(const int *)value > 1;
+		case SO_ZEROCOPY:
+		case SO_PEEK_OFF:
+		case SO_ATTACH_FILTER:
+		case SO_ATTACH_BPF:
+		case SO_TIMESTAMP:
+		case SO_TIMESTAMPNS:
+		case SO_TIMESTAMPING:
+		case SO_OOBINLINE:
+			return true;
+		default:
+			return false;
+		}
+	if (level == IPPROTO_TCP)
+		switch (name) {
+		case TCP_ULP:
+		case TCP_REPAIR:
+		case TCP_INQ:
+		case TCP_ZEROCOPY_RECEIVE:
+		case TCP_MD5SIG:
+			return true;
+		default:
+			return false;
+		}
+	return false;
+}
+
+static uint32_t kept_option(int level, int name)
+{
+	if (level != IPPROTO_TCP)
+		return 0;
+	return name == TCP_NODELAY ? VS_OPT_NODELAY : name == TCP_CORK ? VS_OPT_CORK : 0;
+}
+
+VS_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	struct vs_conn c;
+	uint32_t kept = kept_option(level, name);
+	if (kept && len >= sizeof(int) && value && vs_fd_conn_checked(fd, &c)) {
+		_Atomic uint32_t *options = &c.slot->end[c.side].options;
+		if (atomic_load(options) & VS_OPT_KNOWN) {
+			if (*(const int *)value)
+				atomic_fetch_or(options, kept);
+			else
+				atomic_fetch_and(options, ~kept);
+			return 0;
+		}
+	}
+	if (forbids(level, name, value, len))
+		vs_hook_refuse(fd, VS_PLAIN_OPTION);
+	return REAL(setsockopt)(fd, level, name, value, len);
+}
+
+VS_EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+	struct vs_conn c;
+	int r = REAL(getsockopt)(fd, level, name, value, len);
+	uint32_t kept = kept_option(level, name);
+	if (r == 0 && kept && *len >= sizeof(int) && vs_fd_conn_checked(fd, &c)) {
+		uint32_t options = atomic_load(&c.slot->end[c.side].options);
+		if (options & VS_OPT_KNOWN)
+			*(int *)value = (options & kept) != 0;
+	}
+	return r;
+}

@@ -1,0 +1,65 @@
+/* hooks.h - what the replaced functions share. Files of this folder are only in the preload library: in any other program they would
+ * replace the C library's functions too. */
+#ifndef VS_HOOKS_H
+#define VS_HOOKS_H
+
+#include "../conn.h"
+#include <errno.h>
+#include <sys/socket.h>
+
+#define VS_EXPORT __attribute__((visibility("default")))
+
+/* The function that ours stands before. */
+void *vs_real(const char *name);
+#define REAL(name)                                                                                                     \
+	({                                                                                                             \
+		static __typeof__(&name) real_;                                                                        \
+		__typeof__(&name) f_ = __atomic_load_n(&real_, __ATOMIC_RELAXED);                                      \
+		if (__builtin_expect(!f_, 0)) {                                                                        \
+			f_ = (__typeof__(&name))vs_real(#name);                                                        \
+			__atomic_store_n(&real_, f_, __ATOMIC_RELAXED);                                                \
+		}                                                                                                      \
+		f_;                                                                                                    \
+	})
+
+static inline bool vs_is_pass(int fd) { return (vs_fd_word(fd) & 3) == VS_FD_PASS; }
+
+/* -errno as the C library returns it. */
+static inline ssize_t vs_result(long r)
+{
+	if (r < 0) {
+		errno = (int)-r;
+		return -1;
+	}
+	return r;
+}
+
+/* Receive into / send from buffers; `*native` is set when the caller should make the kernel's call itself: then VS_COUNTED says that
+ * vs_native_done() must follow. */
+struct vs_native {
+	struct vs_conn c;
+	enum { VS_N_NONE, VS_N_FD, VS_N_TX, VS_N_RX } counted;
+	int fd;
+};
+static inline void vs_native_done(const struct vs_native *n)
+{
+	if (n->counted == VS_N_FD)
+		vs_fd_native_done(n->fd);
+	else if (n->counted == VS_N_TX)
+		vs_tx_native_done(&n->c);
+	else if (n->counted == VS_N_RX)
+		vs_rx_native_done(&n->c);
+}
+
+/* True when the transfer is done and `*result` is what to return. False: make the kernel's call, then vs_native_done(). */
+bool vs_hook_send(int fd, const struct iovec *iov, int count, int flags, ssize_t *result, struct vs_native *n);
+bool vs_hook_recv(int fd, const struct iovec *iov, int count, int flags, ssize_t *result, struct vs_native *n);
+
+/* Gives the descriptor to the kernel for good, whatever state it is in. */
+void vs_hook_refuse(int fd, enum vs_plain why);
+
+/* True in a child of vfork(): it runs on our memory, so what it does to its descriptors must not be noted. */
+bool vs_in_vfork_child(void);
+void vs_note_pid(void);
+
+#endif

@@ -1,0 +1,40 @@
+/* init.c - start of the library, and the functions it stands before. */
+#define _GNU_SOURCE
+#include "../lock.h"
+#include "hooks.h"
+#include "../sys.h"
+#include <dlfcn.h>
+#include <pthread.h>
+
+static int own_pid;
+
+void *vs_real(const char *name)
+{
+	int saved = errno;
+	void *f = dlsym(RTLD_NEXT, name);
+	errno = saved;
+	return f;
+}
+
+bool vs_in_vfork_child(void) { return vs_sys_getpid() != own_pid; }
+void vs_note_pid(void) { own_pid = vs_sys_getpid(); }
+
+static void before_fork(void) { vs_fd_hold(1); }
+
+static void in_parent(void) { vs_fd_forked(false); }
+
+static void in_child(void)
+{
+	vs_note_pid();
+	vs_tid = 0;
+	vs_fd_forked(true);
+	vs_conn_forked();
+	vs_arena_enlist();
+}
+
+__attribute__((constructor)) static void start(void)
+{
+	vs_note_pid();
+	vs_fd_init();
+	pthread_atfork(before_fork, in_parent, in_child);
+}

@@ -1,0 +1,78 @@
+/* raw.c - syscall(): some programs (Node.js) make part of their calls through it. */
+#define _GNU_SOURCE
+#include "hooks.h"
+#include "../sys.h"
+#include <poll.h>
+#include <stdarg.h>
+#include <sys/epoll.h>
+#include <sys/sendfile.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+int close_range(unsigned first, unsigned last, int flags);
+
+/* A ring of the kernel's would read and write descriptors without us. */
+static void no_more_acceleration(void)
+{
+	for (int fd = 0; fd <= vs_fd_highest(); fd++)
+		if (!vs_is_pass(fd) && vs_fd_word(fd) != VS_FD_UNKNOWN)
+			vs_hook_refuse(fd, VS_PLAIN_FOREIGN);
+	vs_fd_give_up();
+}
+
+VS_EXPORT long syscall(long number, ...)
+{
+	long a[6];
+	va_list ap;
+	va_start(ap, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	int fd = (int)a[0];
+	switch (number) {
+	case SYS_read:
+		return read(fd, (void *)a[1], (size_t)a[2]);
+	case SYS_write:
+		return write(fd, (void *)a[1], (size_t)a[2]);
+	case SYS_readv:
+		return readv(fd, (void *)a[1], (int)a[2]);
+	case SYS_writev:
+		return writev(fd, (void *)a[1], (int)a[2]);
+	case SYS_sendto:
+		return sendto(fd, (void *)a[1], (size_t)a[2], (int)a[3], (struct sockaddr *)a[4], (socklen_t)a[5]);
+	case SYS_recvfrom:
+		return recvfrom(fd, (void *)a[1], (size_t)a[2], (int)a[3], (struct sockaddr *)a[4], (socklen_t *)a[5]);
+	case SYS_sendmsg:
+		return sendmsg(fd, (void *)a[1], (int)a[2]);
+	case SYS_recvmsg:
+		return recvmsg(fd, (void *)a[1], (int)a[2]);
+	case SYS_sendmmsg:
+		return sendmmsg(fd, (void *)a[1], (unsigned)a[2], (int)a[3]);
+	case SYS_recvmmsg:
+		return recvmmsg(fd, (void *)a[1], (unsigned)a[2], (int)a[3], (void *)a[4]);
+	case SYS_sendfile:
+		return sendfile(fd, (int)a[1], (void *)a[2], (size_t)a[3]);
+	case SYS_shutdown:
+		return shutdown(fd, (int)a[1]);
+	case SYS_close:
+		return close(fd);
+	case SYS_close_range:
+		return close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]);
+	case SYS_dup:
+		return dup(fd);
+	case SYS_dup3:
+		return dup3(fd, (int)a[1], (int)a[2]);
+	case SYS_socket:
+		return socket(fd, (int)a[1], (int)a[2]);
+	case SYS_accept4:
+		return accept4(fd, (struct sockaddr *)a[1], (socklen_t *)a[2], (int)a[3]);
+	case SYS_epoll_ctl:
+		return epoll_ctl(fd, (int)a[1], (int)a[2], (void *)a[3]);
+	case SYS_io_uring_setup:
+		no_more_acceleration();
+		break;
+	default:
+		break;
+	}
+	return vs_result(vs_sys(number, a[0], a[1], a[2], a[3], a[4], a[5]));
+}

@@ -1,0 +1,249 @@
+/* wait.c - poll, select and epoll. */
+#define _GNU_SOURCE
+#include "hooks.h"
+#include "../sys.h"
+#include <poll.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <time.h>
+
+int __poll_chk(struct pollfd *p, nfds_t n, int timeout, size_t room);
+int __ppoll_chk(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t room);
+
+#define IN_EVENTS (POLLIN | POLLRDNORM)
+#define SPIN_NS 50000u
+#define PURE_SPIN_NS 2000u
+/* More connections than this in one call are not looked at by ourselves. */
+#define MANY 1024
+
+static bool wants_ring(const struct pollfd *p, struct vs_conn *c)
+{
+	return p->fd >= 0 && (p->events & IN_EVENTS) && vs_fd_conn(p->fd, c);
+}
+
+static unsigned count_conns(const struct pollfd *p, nfds_t n)
+{
+	unsigned found = 0;
+	struct vs_conn c;
+	for (nfds_t i = 0; i < n; i++)
+		found += wants_ring(&p[i], &c);
+	return found;
+}
+
+static bool any_ready(const struct pollfd *p, nfds_t n)
+{
+	struct vs_conn c;
+	for (nfds_t i = 0; i < n; i++)
+		if (wants_ring(&p[i], &c) && vs_rx_ring_ready(&c))
+			return true;
+	return false;
+}
+
+/* Asks every connection for a doorbell; false when one has data. */
+static bool arm_all(const struct pollfd *p, nfds_t n)
+{
+	struct vs_conn c;
+	bool empty = true;
+	for (nfds_t i = 0; i < n; i++)
+		if (wants_ring(&p[i], &c) && !vs_rx_arm(&c, p[i].fd))
+			empty = false;
+	return empty;
+}
+
+static void count_sleeper(const struct pollfd *p, nfds_t n, bool sleeps)
+{
+	struct vs_conn c;
+	for (nfds_t i = 0; i < n; i++)
+		if (wants_ring(&p[i], &c))
+			(sleeps ? vs_rx_sleep : vs_rx_wake)(&c);
+}
+
+/* Adds what rings have, takes away what was only a doorbell. Returns the number of descriptors with events. */
+static int merge(struct pollfd *p, nfds_t n)
+{
+	struct vs_conn c;
+	int ready = 0;
+	for (nfds_t i = 0; i < n; i++) {
+		if (wants_ring(&p[i], &c)) {
+			if (vs_rx_ring_ready(&c))
+				p[i].revents |= p[i].events & IN_EVENTS;
+			else if ((p[i].revents & IN_EVENTS) && !vs_rx_woken(&c, p[i].fd))
+				p[i].revents &= (short)~IN_EVENTS;
+		}
+		ready += p[i].revents != 0;
+	}
+	return ready;
+}
+
+static uint64_t to_ns(const struct timespec *t) { return (uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec; }
+
+/* ppoll() for sets with connections in them. `timeout`: NULL waits for ever. */
+static int wait_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+	static __thread uint32_t spin_ns;
+	uint64_t start = vs_now_ns(), limit = timeout ? to_ns(timeout) : UINT64_MAX;
+	for (;;) {
+		uint64_t now = vs_now_ns(), budget = spin_ns ? spin_ns : SPIN_NS;
+		bool ready = any_ready(p, n);
+		for (uint64_t since = now, looked = now; !ready && now - since < budget && now - start < limit; now = vs_now_ns()) {
+			for (int i = 0; i < 16 && !(ready = any_ready(p, n)); i++)
+				vs_pause();
+			/* Other descriptors of the set are the kernel's. */
+			if (!ready && now - looked > 5000) {
+				looked = now;
+				if (vs_sys_poll_now(p, (unsigned)n) != 0)
+					break;
+			}
+			if (now - since > PURE_SPIN_NS)
+				vs_sys_yield();
+		}
+		if (ready && budget * 2 <= SPIN_NS)
+			spin_ns = (uint32_t)budget * 2;
+		if (!ready)
+			spin_ns = budget / 2 < 1000 ? 1000 : (uint32_t)budget / 2;
+		struct timespec zero = { 0, 0 }, rest;
+		const struct timespec *t = timeout;
+		bool sleeps = !ready;
+		if (sleeps)
+			count_sleeper(p, n, true);
+		if (ready || !arm_all(p, n)) {
+			t = &zero;
+		} else if (timeout) {
+			uint64_t used = vs_now_ns() - start, left = used < limit ? limit - used : 0;
+			rest = (struct timespec){ (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
+			t = &rest;
+		}
+		int r = REAL(ppoll)(p, n, t, mask);
+		if (sleeps)
+			count_sleeper(p, n, false);
+		if (r < 0)
+			return r;
+		r = merge(p, n);
+		if (r > 0 || (timeout && vs_now_ns() - start >= limit))
+			return r;
+	}
+}
+
+VS_EXPORT int ppoll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+	unsigned conns = p ? count_conns(p, n) : 0;
+	if (conns == 0 || (timeout && (timeout->tv_sec < 0 || (unsigned long)timeout->tv_nsec >= 1000000000u)))
+		return REAL(ppoll)(p, n, timeout, mask);
+	return wait_poll(p, n, timeout, mask);
+}
+
+VS_EXPORT int poll(struct pollfd *p, nfds_t n, int timeout_ms)
+{
+	unsigned conns = p ? count_conns(p, n) : 0;
+	if (conns == 0)
+		return REAL(poll)(p, n, timeout_ms);
+	struct timespec t = { timeout_ms / 1000, (timeout_ms % 1000) * 1000000L };
+	return wait_poll(p, n, timeout_ms < 0 ? NULL : &t, NULL);
+}
+
+VS_EXPORT int __poll_chk(struct pollfd *p, nfds_t n, int timeout_ms, size_t room)
+{
+	if (room / sizeof *p < n)
+		return REAL(__poll_chk)(p, n, timeout_ms, room);
+	return poll(p, n, timeout_ms);
+}
+
+VS_EXPORT int __ppoll_chk(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t room)
+{
+	if (room / sizeof *p < n)
+		return REAL(__ppoll_chk)(p, n, timeout, mask, room);
+	return ppoll(p, n, timeout, mask);
+}
+
+/* select() with connections in it becomes poll(): the numbers are at most FD_SETSIZE or the caller's own larger sets. */
+static bool select_has_conns(int n, const fd_set *in)
+{
+	struct vs_conn c;
+	for (int fd = 0; in && fd < n; fd++)
+		if (FD_ISSET(fd, in) && vs_fd_conn(fd, &c))
+			return true;
+	return false;
+}
+
+static int wait_select(int n, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout, const sigset_t *mask)
+{
+	struct pollfd p[MANY];
+	nfds_t used = 0;
+	for (int fd = 0; fd < n; fd++) {
+		short events = 0;
+		if (in && FD_ISSET(fd, in))
+			events |= POLLIN;
+		if (out && FD_ISSET(fd, out))
+			events |= POLLOUT;
+		if (except && FD_ISSET(fd, except))
+			events |= POLLPRI;
+		if (events)
+			p[used++] = (struct pollfd){ .fd = fd, .events = events };
+	}
+	int r = wait_poll(p, used, timeout, mask);
+	if (r < 0)
+		return r;
+	int bits = 0;
+	for (nfds_t i = 0; i < used; i++)
+		if (p[i].revents & POLLNVAL) {
+			errno = EBADF;
+			return -1;
+		}
+	for (nfds_t i = 0; i < used; i++) {
+		int fd = p[i].fd;
+		bool is_in = in && FD_ISSET(fd, in) && (p[i].revents & (POLLIN | POLLHUP | POLLERR));
+		bool is_out = out && FD_ISSET(fd, out) && (p[i].revents & (POLLOUT | POLLERR));
+		bool is_except = except && FD_ISSET(fd, except) && (p[i].revents & POLLPRI);
+		if (in && !is_in)
+			FD_CLR(fd, in);
+		if (out && !is_out)
+			FD_CLR(fd, out);
+		if (except && !is_except)
+			FD_CLR(fd, except);
+		bits += is_in + is_out + is_except;
+	}
+	return bits;
+}
+
+VS_EXPORT int select(int n, fd_set *in, fd_set *out, fd_set *except, struct timeval *timeout)
+{
+	if (n <= 0 || n > MANY || !select_has_conns(n, in))
+		return REAL(select)(n, in, out, except, timeout);
+	struct timespec t;
+	uint64_t start = vs_now_ns();
+	if (timeout) {
+		if (timeout->tv_sec < 0 || timeout->tv_usec < 0) {
+			errno = EINVAL;
+			return -1;
+		}
+		t = (struct timespec){ timeout->tv_sec + timeout->tv_usec / 1000000, timeout->tv_usec % 1000000 * 1000 };
+	}
+	int r = wait_select(n, in, out, except, timeout ? &t : NULL, NULL);
+	if (timeout) { /* the kernel leaves the time that is left */
+		uint64_t used = vs_now_ns() - start, left = to_ns(&t) > used ? to_ns(&t) - used : 0;
+		timeout->tv_sec = (time_t)(left / 1000000000u);
+		timeout->tv_usec = (suseconds_t)(left % 1000000000u / 1000);
+	}
+	return r;
+}
+
+VS_EXPORT int pselect(int n, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout, const sigset_t *mask)
+{
+	if (n <= 0 || n > MANY || !select_has_conns(n, in) ||
+	    (timeout && (timeout->tv_sec < 0 || (unsigned long)timeout->tv_nsec >= 1000000000u)))
+		return REAL(pselect)(n, in, out, except, timeout, mask);
+	return wait_select(n, in, out, except, timeout, mask);
+}
+
+/* Whoever waits in an epoll set may do it with a system call of his own: the descriptor must say itself when there is data. */
+VS_EXPORT int epoll_ctl(int ep, int op, int fd, struct epoll_event *event)
+{
+	struct vs_conn c;
+	if (op != EPOLL_CTL_DEL) {
+		vs_fd_watched(fd);
+		if (vs_fd_conn(fd, &c))
+			vs_rx_set_eager(&c, fd);
+	}
+	return REAL(epoll_ctl)(ep, op, fd, event);
+}

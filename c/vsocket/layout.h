@@ -1,0 +1,155 @@
+/*
+ * layout.h - what processes under socket-run share: one memory file (the arena) with a slot for every connection.
+ *
+ * A connection is an ordinary kernel TCP connection (the twin) and, in each direction, a byte ring beside it. The stream of
+ * a direction is a sequence of epochs: even ones travel through the twin, odd ones through the ring. Every boundary between
+ * two epochs is published as a pair of offsets: how many bytes of the twin and how many bytes of the ring lie before it.
+ * Bytes that the sender puts on the twin during a ring epoch are doorbells: they carry nothing but "the ring has data",
+ * so that whatever waits on the descriptor in the kernel wakes up. A receiver tells them apart by counting, with the
+ * kernel's own counters of the twin as the origin.
+ *
+ * Nothing read from here is trusted with memory: indices are masked and lengths are checked by the reader.
+ */
+#ifndef VS_LAYOUT_H
+#define VS_LAYOUT_H
+
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define VS_MAGIC UINT64_C(0x316b636f73766b72) /* "rkvsock1" */
+#define VS_VERSION 1
+#define VS_SLOTS 4096
+#define VS_BUCKETS 8192
+#define VS_RING_MIN (UINT32_C(64) << 10)
+#define VS_RING_MAX (UINT32_C(1) << 20)
+#define VS_BOUNDARIES 4
+#define VS_LINE 64
+
+/* What the doorbell word of a direction says, in its low three bits; above them is the ring epoch it is valid in. */
+enum vs_bell {
+	VS_AWAKE,   /* the receiver looks at the ring by itself: do not ring */
+	VS_ARMED,   /* the ring is empty and the receiver may sleep: the next data needs a doorbell */
+	VS_RINGING, /* the sender is putting a doorbell on the twin */
+	VS_RUNG,    /* a doorbell lies in the twin */
+	VS_SEEN,    /* as RUNG, but an edge-triggered waiter has used up its edge: new data needs another doorbell */
+	VS_FROZEN,  /* the receiver has left the ring: the sender must move what is in it to the twin before it sends anything else */
+};
+#define VS_BELL(epoch, state) ((uint32_t)(epoch) << 3 | (state))
+#define VS_BELL_STATE(word) ((word)&7u)
+#define VS_BELL_EPOCH(word) ((word) >> 3)
+/* Epoch numbers as the doorbell word can hold them. */
+#define VS_EPOCH_MASK UINT32_C(0x1fffffff)
+
+/* The start of an epoch. */
+struct vs_boundary {
+	_Atomic uint64_t twin; /* bytes of the twin before it */
+	_Atomic uint64_t ring; /* bytes of the ring before it */
+	_Atomic uint32_t size; /* of a ring epoch: bytes of the ring in use, a power of two */
+};
+
+/* One direction. Lines are grouped by who writes them. */
+struct vs_dir {
+	/* the sender, on every message */
+	_Alignas(VS_LINE) _Atomic uint64_t tail; /* ring bytes ever written */
+	_Atomic uint32_t epoch_tx;		  /* epoch the sender is in */
+	_Atomic uint32_t tx_cpu;		  /* CPU + 1 of the last message's sender */
+	_Atomic uint64_t twin_sent;		  /* during a ring epoch: twin bytes ever sent */
+	/* the receiver, on every message */
+	_Alignas(VS_LINE) _Atomic uint64_t head; /* ring bytes ever read */
+	_Atomic uint32_t epoch_rx;		  /* epoch the receiver is in */
+	/* both, rarely */
+	_Alignas(VS_LINE) _Atomic uint32_t bell;
+	_Atomic uint32_t plain;		 /* reasons (enum vs_plain) for which no ring epoch may begin */
+	_Atomic uint32_t native_readers; /* calls that read the twin without looking here */
+	_Alignas(VS_LINE) struct vs_boundary boundary[VS_BOUNDARIES];
+	/* the sending end's own */
+	_Alignas(VS_LINE) _Atomic uint32_t tx_lock;
+	_Atomic uint32_t native_senders;
+	uint64_t head_seen;	/* the last head that was read */
+	uint64_t checked_ticks; /* when the twin was last asked whether the receiver is there */
+	uint32_t ring_next;	/* size of the next ring epoch */
+	uint32_t full_spin_ns;	/* how long to wait for space */
+	_Atomic uint64_t tx_ring_bytes, tx_bells, tx_promotions, tx_overflows;
+	/* the receiving end's own */
+	_Alignas(VS_LINE) _Atomic uint32_t rx_lock;
+	_Atomic bool twin_read_known;
+	_Atomic uint32_t rx_error; /* an errno that the twin has told and the application has not heard yet */
+	uint64_t twin_read;	/* twin bytes ever read */
+	uint32_t spin_ns;	/* how long a blocked reader looks at the ring before it sleeps */
+	_Atomic uint32_t eager; /* somebody may wait in the kernel without our knowing: arm whenever the ring is empty */
+	_Atomic uint32_t sleepers; /* threads that wait in the kernel for a doorbell */
+	_Atomic uint64_t rx_ring_bytes, rx_sleeps;
+};
+
+/* Why a direction stays in the kernel. */
+enum vs_plain {
+	VS_PLAIN_OPTION = 1,   /* a socket option whose meaning a ring cannot keep */
+	VS_PLAIN_FOREIGN = 2,  /* a process without the library may hold the socket */
+	VS_PLAIN_SHUT = 4,     /* the direction or the peer has been shut down */
+	VS_PLAIN_URGENT = 8,   /* urgent data */
+	VS_PLAIN_PEER = 16,    /* the peer could not be verified */
+	VS_PLAIN_CORRUPT = 32, /* the shared state made no sense */
+	VS_PLAIN_PASSED = 128, /* the socket was passed to another process, which has not been seen to have the library */
+	VS_PLAIN_ASKED = 64,   /* switched off by the test of switches; cleared again by it */
+};
+
+/* One end of a connection. */
+struct vs_end {
+	_Atomic uint64_t cookie;  /* SO_COOKIE of its socket; 0: has not come yet */
+	_Atomic uint32_t holders; /* processes that use it; those that were killed are never subtracted */
+	_Atomic uint32_t verified;/* 1: the kernel has confirmed that the other end is this connection's */
+	_Atomic uint32_t options; /* TCP_NODELAY and TCP_CORK as the application set them (enum vs_option) */
+	_Atomic uint32_t closed;
+	_Atomic uint32_t helper; /* row + 1 of a process that can be asked to send for it */
+	_Atomic uint32_t pid; /* the process that attached last, or was forked last */
+	_Atomic uint32_t heir; /* a process that held it and became another program: it is counted already */
+};
+
+/* A process whose helper thread sends what a receiver has given back. */
+struct vs_helper_row {
+	_Atomic uint32_t pid;
+	_Atomic uint32_t wake; /* futex: counts requests */
+};
+#define VS_HELPERS 1024
+
+enum vs_option { VS_OPT_KNOWN = 1, VS_OPT_NODELAY = 2, VS_OPT_CORK = 4 };
+
+/* A connection by its addresses; end 0 is the smaller one. IPv4 addresses are kept as mapped IPv6 addresses. */
+struct vs_key {
+	uint64_t netns;
+	struct vs_endpoint {
+		uint8_t addr[16];
+		uint16_t port; /* network order */
+	} end[2];
+	uint32_t scope;
+};
+
+struct vs_slot {
+	_Alignas(VS_LINE) _Atomic uint32_t gen; /* odd while in use */
+	bool filed;				/* in a bucket, so that the other end can find it */
+	uint32_t next; /* slot + 1 of the next one in the bucket or in the free list */
+	uint64_t suspect_ns; /* when a sweep first found nobody at either end; 0: somebody was there */
+	struct vs_key key;
+	_Alignas(VS_LINE) struct vs_end end[2];
+	struct vs_dir dir[2]; /* by sending end */
+};
+
+struct vs_arena {
+	uint64_t magic;
+	uint32_t version, slot_size;
+	_Atomic uint32_t lock;
+	uint32_t free_first; /* slot + 1; 0: none */
+	uint32_t used_end;   /* slots from here on were never used */
+	uint32_t sweep;	     /* the next slot to ask the kernel about */
+	uint32_t in_use;
+	struct vs_helper_row helper[VS_HELPERS];
+	uint16_t bucket[VS_BUCKETS]; /* slot + 1 of the first one */
+	struct vs_slot slot[VS_SLOTS];
+};
+
+#define VS_RINGS_AT ((sizeof(struct vs_arena) + 0xfffff) & ~(uint64_t)0xfffff)
+#define VS_ARENA_SIZE (VS_RINGS_AT + (uint64_t)VS_SLOTS * 2 * VS_RING_MAX)
+
+#endif

@@ -1,0 +1,550 @@
+/* rx.c - the receiving half of a connection. */
+#define _GNU_SOURCE
+#include "epoch.h"
+#include "sys.h"
+#include "twin.h"
+#include <sched.h>
+#include <stdlib.h>
+
+#define SPIN_MAX_NS 50000u
+#define SPIN_MIN_NS 1000u
+#define PURE_SPIN_NS 2000u
+/* How long the doorbell of data that has been read is waited for. */
+#define RINGING_NS 100000u
+#define SMALL_IOV 16
+
+static void repair(struct vs_dir *d) { d->twin_read_known = false; }
+
+/* Whether an empty ring needs a doorbell for its next data: somebody waits in the kernel, or may. */
+static bool must_arm(struct vs_dir *d)
+{
+	return atomic_load_explicit(&d->eager, memory_order_relaxed) || atomic_load(&d->sleepers) > 0;
+}
+
+static bool lock_rx(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_rx(c);
+	enum vs_locked l = vs_lock(&d->rx_lock);
+	if (l == VS_LOCK_NESTED)
+		return false;
+	if (!vs_conn_current(c)) {
+		vs_unlock(&d->rx_lock);
+		vs_fd_forget(fd);
+		return false;
+	}
+	if (l == VS_LOCK_STOLEN)
+		repair(d);
+	return true;
+}
+
+/* The rest are under rx_lock. */
+
+static bool know_twin_read(struct vs_dir *d, int fd)
+{
+	if (!d->twin_read_known)
+		d->twin_read_known = vs_twin_read(fd, &d->twin_read) == 0;
+	return d->twin_read_known;
+}
+
+/* Takes up to `want` bytes that mean nothing off the twin. Returns bytes taken, or what recv says when none. */
+static long discard(struct vs_dir *d, int fd, uint64_t want)
+{
+	char waste[256];
+	long taken = 0;
+	while (want > 0) {
+		long r = vs_sys_recv(fd, waste, want < sizeof waste ? want : sizeof waste, MSG_DONTWAIT);
+		if (r <= 0)
+			return taken ? taken : r;
+		taken += r;
+		want -= (uint64_t)r;
+		d->twin_read += (uint64_t)r;
+	}
+	return taken;
+}
+
+/* The ring is empty: takes the doorbells away and asks for a new one if the receiver may sleep. True when data came meanwhile. */
+static bool settle(struct vs_dir *d, int fd, uint32_t e, bool arm)
+{
+	uint32_t bell = atomic_load(&d->bell), state;
+	/* The data was quicker than its doorbell: that comes in a moment, and must not lie in the twin when the socket is closed. */
+	for (uint64_t start = 0; VS_BELL_STATE(bell) == VS_RINGING; bell = atomic_load(&d->bell)) {
+		start = start ? start : vs_now_ns();
+		if (vs_now_ns() - start > RINGING_NS)
+			break;
+		vs_sys_yield();
+	}
+	state = VS_BELL_STATE(bell);
+	if (VS_BELL_EPOCH(bell) != e)
+		return false;
+	if (state == VS_RUNG || state == VS_SEEN) {
+		uint64_t sent = atomic_load(&d->twin_sent);
+		if (!atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, arm ? VS_ARMED : VS_AWAKE)))
+			return true;
+		bool more = atomic_load(&d->tail) != atomic_load_explicit(&d->head, memory_order_relaxed);
+		uint32_t armed = VS_BELL(e, VS_ARMED);
+		/* Its doorbell is already there. */
+		if (more && arm && atomic_compare_exchange_strong(&d->bell, &armed, bell))
+			return true;
+		if (know_twin_read(d, fd) && sent > d->twin_read)
+			discard(d, fd, sent - d->twin_read);
+		return more;
+	}
+	if (state == VS_AWAKE && arm) {
+		if (!atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, VS_ARMED)))
+			return true;
+		if (atomic_load(&d->tail) == atomic_load_explicit(&d->head, memory_order_relaxed))
+			return false;
+		uint32_t armed = VS_BELL(e, VS_ARMED);
+		atomic_compare_exchange_strong(&d->bell, &armed, VS_BELL(e, VS_AWAKE));
+		return true;
+	}
+	if (state == VS_ARMED && !arm)
+		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, VS_AWAKE));
+	return false;
+}
+
+/* Reads the twin; at most `limit` bytes. */
+static long read_twin(int fd, const struct vs_cursor *to, size_t limit, int flags)
+{
+	struct iovec iov[SMALL_IOV];
+	struct msghdr m = { .msg_iov = iov, .msg_iovlen = (size_t)vs_cursor_iov(to, iov, SMALL_IOV, limit) };
+	return vs_sys_recvmsg(fd, &m, (flags & (MSG_PEEK | MSG_TRUNC)) | MSG_DONTWAIT);
+}
+
+static long read_plain(struct vs_dir *d, int fd, uint32_t e, struct vs_cursor *to, int flags)
+{
+	uint64_t limit = UINT64_MAX;
+	uint32_t t = atomic_load(&d->epoch_tx);
+	if (t != e) {
+		uint64_t border = atomic_load(&vs_boundary_of(d, e + 1)->twin);
+		if (!know_twin_read(d, fd))
+			return -EIO;
+		if (d->twin_read >= border) {
+			atomic_store(&d->epoch_rx, (e + 1) & VS_EPOCH_MASK);
+			return VS_NATIVE; /* look again */
+		}
+		limit = border - d->twin_read;
+	} else {
+		/* The count must be known before a boundary can appear in what is read. */
+		if (!know_twin_read(d, fd))
+			return -EIO;
+	}
+	long r = read_twin(fd, to, limit > to->left ? to->left : (size_t)limit, flags);
+	if (r <= 0) {
+		/* A boundary may have come since we looked. */
+		return atomic_load(&d->epoch_tx) != t ? VS_NATIVE : r;
+	}
+	size_t n = (size_t)r;
+	if (t == e && atomic_load(&d->epoch_tx) != e) {
+		uint64_t border = atomic_load(&vs_boundary_of(d, e + 1)->twin);
+		if (d->twin_read + n > border) /* the last ones are doorbells */
+			n = border > d->twin_read ? (size_t)(border - d->twin_read) : 0;
+	}
+	if (!(flags & MSG_PEEK))
+		d->twin_read += (uint64_t)r;
+	vs_cursor_skip(to, n);
+	return n ? (long)n : VS_NATIVE;
+}
+
+static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cursor *to, int flags)
+{
+	struct vs_dir *d = vs_rx(c);
+	uint32_t t = atomic_load_explicit(&d->epoch_tx, memory_order_acquire);
+	uint64_t head = atomic_load_explicit(&d->head, memory_order_relaxed), end;
+	uint32_t size = atomic_load_explicit(&vs_boundary_of(d, e)->size, memory_order_relaxed);
+	end = t != e ? atomic_load(&vs_boundary_of(d, e + 1)->ring) : atomic_load_explicit(&d->tail, memory_order_acquire);
+	if (!vs_size_ok(size) || end - head > size) {
+		vs_corrupt(d);
+		return -ECONNRESET;
+	}
+	if (end != head) {
+		size_t n = end - head < to->left ? (size_t)(end - head) : to->left;
+		vs_ring_get(vs_ring_of(c->slot, !c->side), size, head, to, n, flags & MSG_TRUNC);
+		if (!(flags & MSG_PEEK)) {
+			atomic_store_explicit(&d->head, head + n, memory_order_release);
+			atomic_store_explicit(&d->rx_ring_bytes, d->rx_ring_bytes + n, memory_order_relaxed);
+			bool eager = must_arm(d);
+			if (head + n == end)
+				settle(d, fd, e, eager);
+			else if (eager) {
+				uint32_t rung = VS_BELL(e, VS_RUNG);
+				atomic_compare_exchange_strong(&d->bell, &rung, VS_BELL(e, VS_SEEN));
+			}
+		}
+		return (long)n;
+	}
+	if (t != e) {
+		uint64_t border = atomic_load(&vs_boundary_of(d, e + 1)->twin);
+		if (!know_twin_read(d, fd))
+			return -EIO;
+		if (d->twin_read < border) {
+			long r = discard(d, fd, border - d->twin_read);
+			if (r <= 0)
+				return r;
+			if (d->twin_read < border)
+				return -EAGAIN;
+		}
+		atomic_store(&d->epoch_rx, (e + 1) & VS_EPOCH_MASK);
+		return VS_NATIVE;
+	}
+	return settle(d, fd, e, must_arm(d)) ? VS_NATIVE : -EAGAIN;
+}
+
+/* The kernel tells an error once. When there is data to be returned first, it is kept for the next call. */
+static void keep_error(struct vs_dir *d, long r)
+{
+	if (r < 0 && r != -EAGAIN && r != -EINTR)
+		atomic_store(&d->rx_error, (uint32_t)-r);
+}
+
+/* One attempt that never blocks. `check`: when the ring is empty, also ask the twin for the end of the stream. */
+static long read_once(const struct vs_conn *c, int fd, struct vs_cursor *to, int flags, bool check)
+{
+	struct vs_dir *d = vs_rx(c);
+	size_t before = to->left;
+	for (;;) {
+		uint32_t e = atomic_load_explicit(&d->epoch_rx, memory_order_relaxed);
+		long r = vs_epoch_is_ring(e) ? read_ring(c, fd, e, to, flags) : read_plain(d, fd, e, to, flags);
+		bool some = to->left < before;
+		/* A read ends before urgent data. */
+		if (some && (atomic_load_explicit(&d->plain, memory_order_relaxed) & VS_PLAIN_URGENT))
+			return (long)(before - to->left);
+		if (r == VS_NATIVE)
+			continue;
+		/* More may follow in the ring, or behind a boundary; the twin has given all it has. */
+		if (r > 0 && to->left > 0 && !(flags & MSG_PEEK) && (vs_epoch_is_ring(e) || atomic_load(&d->epoch_tx) != e))
+			continue;
+		if (some) {
+			keep_error(d, r);
+			return (long)(before - to->left);
+		}
+		if (r == -EAGAIN && check && vs_epoch_is_ring(e)) {
+			char byte;
+			r = vs_sys_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+			/* What the peer has written to the ring, it wrote before it closed the twin. */
+			if (atomic_load(&d->tail) != atomic_load(&d->head) || atomic_load(&d->epoch_tx) != e) {
+				keep_error(d, r);
+				continue;
+			}
+			if (r > 0)
+				r = -EAGAIN;
+		}
+		if (r == -EAGAIN || r == 0) {
+			uint32_t kept = atomic_exchange(&d->rx_error, 0);
+			return kept ? -(long)kept : r;
+		}
+		return r;
+	}
+}
+
+/* Whether this call is the kernel's alone: nothing will ever come through the ring, or not while it is under way. */
+static bool go_native(const struct vs_conn *c)
+{
+	struct vs_dir *d = vs_rx(c);
+	uint32_t e = atomic_load(&d->epoch_rx);
+	bool possible = atomic_load(&c->slot->end[!c->side].cookie) != 0 && !atomic_load_explicit(&d->plain, memory_order_relaxed);
+	if (possible || vs_epoch_is_ring(e) || atomic_load(&d->epoch_tx) != e || atomic_load(&d->rx_error))
+		return false;
+	atomic_fetch_add(&d->native_readers, 1);
+	if (atomic_load(&d->epoch_tx) == e &&
+	    (atomic_load(&c->slot->end[!c->side].cookie) == 0 || atomic_load(&d->plain)))
+		return true;
+	atomic_fetch_sub(&d->native_readers, 1);
+	return false;
+}
+
+void vs_rx_native_done(const struct vs_conn *c)
+{
+	struct vs_dir *d = vs_rx(c);
+	d->twin_read_known = false;
+	atomic_fetch_sub(&d->native_readers, 1);
+}
+
+bool vs_rx_ring_ready(const struct vs_conn *c)
+{
+	struct vs_dir *d = vs_rx(c);
+	return vs_epoch_is_ring(atomic_load_explicit(&d->epoch_rx, memory_order_relaxed)) &&
+	       atomic_load_explicit(&d->tail, memory_order_acquire) != atomic_load_explicit(&d->head, memory_order_relaxed);
+}
+
+/* Looks at the ring for a while. True when there is something. */
+static bool spin(const struct vs_conn *c)
+{
+	struct vs_dir *d = vs_rx(c);
+	uint32_t budget = d->spin_ns ? d->spin_ns : SPIN_MAX_NS;
+	uint64_t start = 0;
+	/* The sender can only run when we do not. */
+	bool shared_cpu = atomic_load_explicit(&d->tx_cpu, memory_order_relaxed) == (uint32_t)sched_getcpu() + 1;
+	for (;;) {
+		for (int i = 0; i < (shared_cpu ? 1 : 64); i++) {
+			if (vs_rx_ring_ready(c)) {
+				if (start && d->spin_ns < SPIN_MAX_NS)
+					d->spin_ns = budget * 2 > SPIN_MAX_NS ? SPIN_MAX_NS : budget * 2;
+				return true;
+			}
+			vs_pause();
+		}
+		uint64_t now = vs_now_ns();
+		if (!start)
+			start = now;
+		if (now - start > budget) {
+			d->spin_ns = budget / 2 < SPIN_MIN_NS ? SPIN_MIN_NS : budget / 2;
+			return false;
+		}
+		if (shared_cpu || now - start > PURE_SPIN_NS)
+			vs_sys_yield();
+	}
+}
+
+static bool is_nonblocking(int fd, int flags)
+{
+	return (flags & MSG_DONTWAIT) || (vs_sys(SYS_fcntl, fd, 3 /* F_GETFL */) & 04000 /* O_NONBLOCK */);
+}
+
+void vs_rx_sleep(const struct vs_conn *c) { atomic_fetch_add(&vs_rx(c)->sleepers, 1); }
+void vs_rx_wake(const struct vs_conn *c) { atomic_fetch_sub(&vs_rx(c)->sleepers, 1); }
+
+bool vs_rx_arm(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_rx(c);
+	if (vs_rx_ring_ready(c))
+		return false;
+	if (!lock_rx(c, fd))
+		return true;
+	uint32_t e = atomic_load(&d->epoch_rx);
+	bool empty = !vs_rx_ring_ready(c) && !(vs_epoch_is_ring(e) && settle(d, fd, e, true));
+	vs_unlock(&d->rx_lock);
+	return empty;
+}
+
+bool vs_rx_woken(const struct vs_conn *c, int fd)
+{
+	char byte;
+	if (vs_rx_ring_ready(c) || !lock_rx(c, fd))
+		return true;
+	struct iovec iov = { &byte, 1 };
+	struct vs_cursor to;
+	vs_cursor_init(&to, &iov, 1);
+	long r = read_once(c, fd, &to, MSG_PEEK, true);
+	keep_error(vs_rx(c), r);
+	vs_unlock(&vs_rx(c)->rx_lock);
+	return r != -EAGAIN;
+}
+
+void vs_rx_set_eager(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_rx(c);
+	if (atomic_exchange(&d->eager, 1) != 0 || vs_rx_arm(c, fd) || !lock_rx(c, fd))
+		return;
+	/* There is data of which the kernel knows nothing: only the sender's side can ring. */
+	uint32_t bell = atomic_load(&d->bell);
+	bool silent = VS_BELL_STATE(bell) == VS_AWAKE &&
+		      atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(VS_BELL_EPOCH(bell), VS_ARMED));
+	vs_unlock(&d->rx_lock);
+	if (!silent)
+		return;
+	vs_helper_ask_peer(c);
+	/* Briefly waited for, so that the doorbell does not come when the data has been read. */
+	for (uint64_t start = vs_now_ns(); vs_now_ns() - start < 2000000;) {
+		if (VS_BELL_STATE(atomic_load(&d->bell)) != VS_ARMED && VS_BELL_STATE(atomic_load(&d->bell)) != VS_RINGING)
+			break;
+		vs_sys_yield();
+	}
+}
+
+size_t vs_rx_pending(const struct vs_conn *c, int fd, size_t twin_queue)
+{
+	struct vs_dir *d = vs_rx(c);
+	if (!lock_rx(c, fd))
+		return twin_queue;
+	/* Rings and plain parts in the order of the stream; of the last, open part all that is there. */
+	uint32_t t = atomic_load(&d->epoch_tx), e = atomic_load(&d->epoch_rx);
+	uint64_t sum = 0, head = atomic_load(&d->head);
+	if (know_twin_read(d, fd)) {
+		uint64_t at = d->twin_read, arrived = at + twin_queue;
+		for (unsigned i = 0; i < VS_BOUNDARIES; i++, e++) {
+			bool last = e == t;
+			if (vs_epoch_is_ring(e)) {
+				uint64_t end = last ? atomic_load(&d->tail) : atomic_load(&vs_boundary_of(d, e + 1)->ring);
+				sum += end - head;
+				head = end;
+			} else {
+				uint64_t end = last ? arrived : atomic_load(&vs_boundary_of(d, e + 1)->twin);
+				uint64_t from = e == atomic_load(&d->epoch_rx) ? at : atomic_load(&vs_boundary_of(d, e)->twin);
+				if (end > arrived)
+					end = arrived;
+				sum += end > from ? end - from : 0;
+			}
+			if (last)
+				break;
+		}
+	} else {
+		sum = twin_queue;
+	}
+	vs_unlock(&d->rx_lock);
+	return sum;
+}
+
+long vs_conn_recv(const struct vs_conn *c, int fd, struct vs_cursor *to, int flags, vs_recv_fn *wait)
+{
+	struct vs_dir *d = vs_rx(c);
+	size_t before = to->left;
+	long failed = 0;
+	bool check = false;
+	if (go_native(c))
+		return VS_COUNTED;
+	for (;;) {
+		if (!lock_rx(c, fd))
+			return VS_NATIVE;
+		long r = read_once(c, fd, to, flags, check);
+		vs_unlock(&d->rx_lock);
+		if (r > 0 && (!(flags & MSG_WAITALL) || (flags & MSG_PEEK) || to->left == 0))
+			return (long)(before - to->left);
+		size_t got = before - to->left;
+		if (r != -EAGAIN && r <= 0)
+			return got ? (long)got : r;
+		if (failed)
+			return got ? (long)got : failed;
+		bool ring = vs_epoch_is_ring(atomic_load_explicit(&d->epoch_rx, memory_order_relaxed));
+		if (is_nonblocking(fd, flags)) {
+			if (!ring || got)
+				return got ? (long)got : r;
+			failed = -EAGAIN;
+			check = true; /* once more, with a look at the end of the stream */
+			continue;
+		}
+		if (r > 0)
+			continue;
+		if (ring && !atomic_load_explicit(&d->eager, memory_order_relaxed) && spin(c))
+			continue;
+		vs_rx_sleep(c);
+		if (!vs_rx_arm(c, fd)) {
+			vs_rx_wake(c);
+			continue;
+		}
+		char byte;
+		atomic_fetch_add_explicit(&d->rx_sleeps, 1, memory_order_relaxed);
+		int saved = errno;
+		ssize_t n = wait(fd, &byte, 1, MSG_PEEK);
+		vs_rx_wake(c);
+		if (n < 0) {
+			failed = -errno;
+			errno = saved;
+			if (failed == -EINTR)
+				return got ? (long)got : -EINTR;
+			keep_error(d, failed);
+			if (failed != -EAGAIN)
+				failed = 0;
+		}
+		check = true; /* what is in the ring comes before the end or the error */
+	}
+}
+
+/* Reads all that can be read now into memory of its own. */
+static unsigned char *read_all(const struct vs_conn *c, int fd, size_t *len, bool *ended)
+{
+	size_t room = VS_RING_MAX;
+	unsigned char *p = malloc(room);
+	struct iovec iov = { p, room };
+	struct vs_cursor to;
+	*len = 0;
+	*ended = false;
+	if (!p)
+		return NULL;
+	vs_cursor_init(&to, &iov, 1);
+	long r;
+	do
+		r = to.left > 0 ? read_once(c, fd, &to, 0, true) : -EAGAIN;
+	while (r > 0);
+	*ended = r == 0 || r != -EAGAIN;
+	*len = room - to.left;
+	return p;
+}
+
+/* What was read goes into the ring again. From there the sender puts it on the twin; when the sender has gone, it is a last ring
+ * epoch, which only processes with the library can read. Under both locks. */
+static void put_back(const struct vs_conn *c, const unsigned char *p, size_t len, bool sender_gone)
+{
+	struct vs_dir *d = vs_rx(c);
+	struct iovec iov = { (void *)(uintptr_t)p, len };
+	struct vs_cursor from;
+	uint64_t tail = atomic_load(&d->tail);
+	uint32_t e = atomic_load(&d->epoch_tx);
+	vs_cursor_init(&from, &iov, 1);
+	vs_ring_put(vs_ring_of(c->slot, !c->side), VS_RING_MAX, tail, &from, len);
+	atomic_store(&d->head, tail);
+	atomic_store(&d->tail, tail + len);
+	if (!sender_gone) {
+		atomic_store(&d->bell, VS_BELL(e, VS_FROZEN));
+		return;
+	}
+	e = (e + 1) & VS_EPOCH_MASK;
+	struct vs_boundary *b = vs_boundary_of(d, e);
+	atomic_store(&b->twin, d->twin_read);
+	atomic_store(&b->ring, tail);
+	atomic_store(&b->size, VS_RING_MAX);
+	atomic_store(&d->epoch_tx, e);
+}
+
+void vs_rx_demote(const struct vs_conn *c, int fd, enum vs_plain why)
+{
+	struct vs_dir *d = vs_rx(c);
+	bool ask = false;
+	atomic_fetch_or(&d->plain, why);
+	if (!lock_rx(c, fd))
+		return;
+	uint32_t e = atomic_load(&d->epoch_rx);
+	if (vs_epoch_is_ring(e) || atomic_load(&d->epoch_tx) != e) {
+		enum vs_locked l = vs_lock(&d->tx_lock); /* the sender does nothing meanwhile */
+		if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
+			vs_tx_end_ring(d);
+		size_t len;
+		bool ended;
+		unsigned char *p = read_all(c, fd, &len, &ended);
+		if (p && len > 0) {
+			put_back(c, p, len, ended);
+			ask = !ended;
+		}
+		free(p);
+		if (l != VS_LOCK_NESTED)
+			vs_unlock(&d->tx_lock);
+	}
+	vs_unlock(&d->rx_lock);
+	if (ask)
+		vs_helper_ask_peer(c);
+}
+
+void vs_conn_allow(const struct vs_conn *c, enum vs_plain why)
+{
+	atomic_fetch_and(&vs_tx(c)->plain, ~(uint32_t)why);
+	atomic_fetch_and(&vs_rx(c)->plain, ~(uint32_t)why);
+}
+
+/* What the kernel does with unread data when a socket is closed (it resets the connection), and with none (it does not). */
+static void close_rx(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_rx(c);
+	if (!lock_rx(c, fd))
+		return;
+	if (vs_rx_ring_ready(c)) {
+		struct linger reset = { 1, 0 };
+		vs_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+	} else if (vs_epoch_is_ring(atomic_load(&d->epoch_rx))) {
+		settle(d, fd, atomic_load(&d->epoch_rx), false);
+	}
+	vs_unlock(&d->rx_lock);
+}
+
+void vs_conn_closing(const struct vs_conn *c, int fd)
+{
+	if (atomic_load(&c->slot->end[c->side].holders) > 1)
+		return;
+	close_rx(c, fd);
+	vs_tx_closing(c, fd);
+}
+
+void vs_conn_left(const struct vs_conn *c)
+{
+	if (vs_conn_current(c))
+		vs_arena_detach(c->slot, c->side);
+}

@@ -1,0 +1,187 @@
+/* twin.c - counters, identity and existence of kernel TCP sockets. */
+#define _GNU_SOURCE
+#include "twin.h"
+#include "sys.h"
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+#define STATE_ESTABLISHED 1
+/* States in which the peer's FIN has arrived; it counts as a byte in tcpi_bytes_received. */
+#define STATES_AFTER_FIN ((1u << 6) | (1u << 7) | (1u << 8) | (1u << 9) | (1u << 11))
+
+static int get_info(int fd, struct tcp_info *info)
+{
+	socklen_t len = sizeof *info;
+	memset(info, 0, sizeof *info);
+	int r = (int)vs_sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len);
+	if (r < 0)
+		return r;
+	return len >= offsetof(struct tcp_info, tcpi_bytes_retrans) + 8 ? 0 : -ENOSYS;
+}
+
+int vs_twin_sent(int fd, uint64_t *bytes, bool *idle)
+{
+	struct tcp_info info;
+	int r = get_info(fd, &info);
+	if (r < 0)
+		return r;
+	*bytes = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
+	*idle = info.tcpi_state == STATE_ESTABLISHED && info.tcpi_notsent_bytes == 0;
+	return 0;
+}
+
+int vs_twin_read(int fd, uint64_t *bytes)
+{
+	for (;;) {
+		struct tcp_info info;
+		int before = 0, after = 0;
+		int r = (int)vs_sys(SYS_ioctl, fd, SIOCINQ, &before);
+		if (r >= 0)
+			r = get_info(fd, &info);
+		if (r >= 0)
+			r = (int)vs_sys(SYS_ioctl, fd, SIOCINQ, &after);
+		if (r < 0)
+			return r;
+		/* Only what arrives in between can make them differ. */
+		if (before == after) {
+			uint64_t fin = (STATES_AFTER_FIN >> info.tcpi_state) & 1;
+			*bytes = info.tcpi_bytes_received - fin - (uint64_t)after;
+			return 0;
+		}
+	}
+}
+
+static bool to_endpoint(const struct sockaddr_storage *ss, struct vs_endpoint *e, uint32_t *scope)
+{
+	memset(e, 0, sizeof *e);
+	if (ss->ss_family == AF_INET) {
+		const struct sockaddr_in *in = (const void *)ss;
+		e->addr[10] = e->addr[11] = 0xff;
+		memcpy(e->addr + 12, &in->sin_addr, 4);
+		e->port = in->sin_port;
+		return true;
+	}
+	if (ss->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const void *)ss;
+		memcpy(e->addr, &in6->sin6_addr, 16);
+		e->port = in6->sin6_port;
+		*scope = in6->sin6_scope_id;
+		return true;
+	}
+	return false;
+}
+
+static bool is_mapped(const uint8_t *addr)
+{
+	static const uint8_t prefix[12] = { [10] = 0xff, [11] = 0xff };
+	return !memcmp(addr, prefix, 12);
+}
+
+/* The usual cases need no question; for others the kernel is asked whether the address is one of this host's: a bind succeeds. */
+static bool is_local(const struct vs_endpoint *peer, const struct vs_endpoint *own, const struct sockaddr_storage *ss)
+{
+	if (!memcmp(peer->addr, own->addr, 16))
+		return true;
+	if (is_mapped(peer->addr) && peer->addr[12] == 127)
+		return true;
+	struct sockaddr_storage any = *ss;
+	((struct sockaddr_in *)&any)->sin_port = 0; /* the port is at the same place in both families */
+	long fd = vs_sys(SYS_socket, ss->ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	long r = vs_sys(SYS_bind, fd, &any, ss->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+	vs_sys(SYS_close, fd);
+	return r == 0;
+}
+
+static int get_u64(int fd, int name, uint64_t *v)
+{
+	socklen_t len = sizeof *v;
+	return (int)vs_sys_getsockopt(fd, SOL_SOCKET, name, v, &len);
+}
+
+enum vs_kind vs_twin_identify(int fd, uint64_t *cookie, struct vs_key *key, int *side)
+{
+	int protocol = 0;
+	socklen_t len = sizeof protocol;
+	if (vs_sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) < 0 || protocol != IPPROTO_TCP)
+		return VS_KIND_OTHER;
+	struct sockaddr_storage own, peer;
+	struct vs_endpoint e[2];
+	len = sizeof peer;
+	if (vs_sys(SYS_getpeername, fd, &peer, &len) < 0)
+		return VS_KIND_WAITING;
+	len = sizeof own;
+	memset(key, 0, sizeof *key);
+	if (vs_sys(SYS_getsockname, fd, &own, &len) < 0 || !to_endpoint(&own, &e[0], &key->scope) ||
+	    !to_endpoint(&peer, &e[1], &key->scope))
+		return VS_KIND_OTHER;
+	if (is_mapped(e[0].addr))
+		key->scope = 0;
+	int order = memcmp(e[0].addr, e[1].addr, 16);
+	if (order == 0)
+		order = memcmp(&e[0].port, &e[1].port, sizeof e[0].port);
+	if (order == 0 || !is_local(&e[1], &e[0], &peer))
+		return VS_KIND_REMOTE;
+	*side = order > 0;
+	key->end[*side] = e[0];
+	key->end[!*side] = e[1];
+	if (get_u64(fd, SO_COOKIE, cookie) < 0 || get_u64(fd, SO_NETNS_COOKIE, &key->netns) < 0 || *cookie == 0)
+		return VS_KIND_REMOTE;
+	return VS_KIND_LOCAL;
+}
+
+int vs_twin_exists(const struct vs_key *key, int side, uint64_t cookie)
+{
+	const struct vs_endpoint *own = &key->end[side], *peer = &key->end[!side];
+	bool v4 = is_mapped(own->addr);
+	struct {
+		struct nlmsghdr head;
+		struct inet_diag_req_v2 req;
+	} q = {
+		.head = { .nlmsg_len = sizeof q, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST },
+		.req = { .sdiag_family = v4 ? AF_INET : AF_INET6, .sdiag_protocol = IPPROTO_TCP, .idiag_states = ~0u },
+	};
+	q.req.id.idiag_sport = own->port;
+	q.req.id.idiag_dport = peer->port;
+	memcpy(q.req.id.idiag_src, own->addr + (v4 ? 12 : 0), v4 ? 4 : 16);
+	memcpy(q.req.id.idiag_dst, peer->addr + (v4 ? 12 : 0), v4 ? 4 : 16);
+	q.req.id.idiag_if = key->scope;
+	q.req.id.idiag_cookie[0] = (uint32_t)cookie;
+	q.req.id.idiag_cookie[1] = (uint32_t)(cookie >> 32);
+
+	long fd = vs_sys(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	if (fd < 0)
+		return (int)fd;
+	union {
+		struct nlmsghdr head;
+		unsigned char bytes[4096];
+	} a;
+	long n = vs_sys_send((int)fd, &q, sizeof q, 0);
+	/* The answer is in the queue when the question has been sent: the kernel handles it in the sender's context. */
+	if (n >= 0)
+		n = vs_sys_recv((int)fd, &a, sizeof a, MSG_DONTWAIT);
+	vs_sys(SYS_close, fd);
+	if (n < 0)
+		return (int)n;
+	if (n >= (long)NLMSG_LENGTH(sizeof(int)) && a.head.nlmsg_type == NLMSG_ERROR) {
+		int err;
+		memcpy(&err, NLMSG_DATA(&a.head), sizeof err);
+		return err == -ENOENT || err == -ESTALE ? 0 : err;
+	}
+	if (n < (long)NLMSG_LENGTH(sizeof(struct inet_diag_msg)) || a.head.nlmsg_type != SOCK_DIAG_BY_FAMILY)
+		return -EPROTO;
+	const struct inet_diag_msg *m = NLMSG_DATA(&a.head);
+	return m->idiag_inode != 0 && m->id.idiag_cookie[0] == (uint32_t)cookie && m->id.idiag_cookie[1] == (uint32_t)(cookie >> 32);
+}

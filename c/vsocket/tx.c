@@ -1,0 +1,390 @@
+/* tx.c - the sending half of a connection. */
+#define _GNU_SOURCE
+#include "epoch.h"
+#include "sys.h"
+#include "twin.h"
+#include <netinet/tcp.h>
+#include <sched.h>
+
+/* Flags whose meaning a ring keeps, or which mean nothing here. */
+#define KNOWN_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR | MSG_CONFIRM | MSG_DONTROUTE)
+/* The tail is published after so many bytes, so that the receiver copies out while we copy in. */
+#define CHUNK ((size_t)32 << 10)
+#define FULL_SPIN_NS 200000u
+#define FULL_SPIN_MIN_NS 2000u
+/* Pure spinning, before the CPU is offered to others between looks. */
+#define PURE_SPIN_NS 2000u
+
+void vs_tx_end_ring(struct vs_dir *d)
+{
+	uint32_t e = atomic_load_explicit(&d->epoch_tx, memory_order_relaxed) + 1;
+	struct vs_boundary *b = vs_boundary_of(d, e);
+	atomic_store_explicit(&b->twin, atomic_load(&d->twin_sent), memory_order_relaxed);
+	atomic_store_explicit(&b->ring, atomic_load(&d->tail), memory_order_relaxed);
+	atomic_store_explicit(&b->size, 0, memory_order_relaxed);
+	atomic_store(&d->epoch_tx, e & VS_EPOCH_MASK);
+}
+
+static void repair(struct vs_dir *d, int fd)
+{
+	uint64_t sent;
+	bool idle;
+	if (vs_twin_sent(fd, &sent, &idle) == 0 && vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
+		atomic_store(&d->twin_sent, sent);
+	uint32_t bell = atomic_load(&d->bell);
+	if (VS_BELL_STATE(bell) == VS_RINGING)
+		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(VS_BELL_EPOCH(bell), VS_RUNG));
+}
+
+/* Takes tx_lock; false when the slot is another connection's by now, or when this thread is in a signal handler on top of the
+ * owner. */
+static bool lock_tx(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_tx(c);
+	enum vs_locked l = vs_lock(&d->tx_lock);
+	if (l == VS_LOCK_NESTED)
+		return false;
+	if (!vs_conn_current(c)) {
+		vs_unlock(&d->tx_lock);
+		vs_fd_forget(fd);
+		return false;
+	}
+	if (l == VS_LOCK_STOLEN)
+		repair(d, fd);
+	return true;
+}
+
+/* One byte on the twin tells whoever waits on it. False when the receiver is gone. */
+static bool ring_bell(struct vs_dir *d, int fd, uint32_t epoch)
+{
+	/* Room is certain but for a full queue of somebody else's making; then it is waited for. */
+	long r = vs_sys_send(fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (r == -EAGAIN || r == -EINTR) {
+		struct pollfd p = { .fd = fd, .events = POLLOUT };
+		struct timespec second = { 1, 0 };
+		vs_sys(SYS_ppoll, &p, 1, &second, 0, 8);
+		r = vs_sys_send(fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
+	if (r == 1) {
+		atomic_fetch_add(&d->twin_sent, 1);
+		atomic_fetch_add_explicit(&d->tx_bells, 1, memory_order_relaxed);
+	}
+	atomic_store(&d->bell, VS_BELL(epoch, VS_RUNG));
+	return r == 1;
+}
+
+/* After new data in the ring (a full fence lies in between). False when nobody will read it. */
+static bool notify(struct vs_dir *d, int fd, uint32_t epoch)
+{
+	uint32_t bell = atomic_load(&d->bell);
+	for (;;) {
+		uint32_t state = VS_BELL_STATE(bell);
+		/* The first data of an epoch always rings: the word is still an earlier epoch's. */
+		if (VS_BELL_EPOCH(bell) == epoch && state != VS_ARMED && state != VS_SEEN)
+			return true;
+		if (atomic_compare_exchange_weak(&d->bell, &bell, VS_BELL(epoch, VS_RINGING)))
+			return ring_bell(d, fd, epoch);
+	}
+}
+
+bool vs_tx_ring_asked(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_tx(c);
+	uint32_t e = atomic_load(&d->epoch_tx);
+	return vs_epoch_is_ring(e) && atomic_load(&d->tail) != atomic_load(&d->head) && notify(d, fd, e);
+}
+
+static void keep_options(const struct vs_conn *c, int fd)
+{
+	struct vs_end *e = &c->slot->end[c->side];
+	if (!(atomic_load(&e->options) & VS_OPT_KNOWN)) {
+		int nodelay = 0, cork = 0;
+		socklen_t len = sizeof nodelay;
+		vs_sys_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, &len);
+		len = sizeof cork;
+		vs_sys_getsockopt(fd, IPPROTO_TCP, TCP_CORK, &cork, &len);
+		atomic_store(&e->options, VS_OPT_KNOWN | (nodelay ? VS_OPT_NODELAY : 0) | (cork ? VS_OPT_CORK : 0));
+	}
+	/* A doorbell must not wait for more data or for an acknowledgement. */
+	uint32_t options = atomic_load(&e->options);
+	int on = 1, off = 0;
+	if (options & VS_OPT_CORK)
+		vs_sys_setsockopt(fd, IPPROTO_TCP, TCP_CORK, &off, sizeof off);
+	if (!(options & VS_OPT_NODELAY))
+		vs_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+/* Whether the other end of the slot is the other end of this connection: addresses repeat, and processes that are killed leave
+ * their slots behind. */
+static bool verified(const struct vs_conn *c)
+{
+	struct vs_end *own = &c->slot->end[c->side], *peer = &c->slot->end[!c->side];
+	uint64_t cookie = atomic_load(&peer->cookie);
+	if (cookie == 0 || atomic_load(&peer->closed))
+		return false;
+	if (atomic_load(&own->verified))
+		return true;
+	if (vs_twin_exists(&c->slot->key, !c->side, cookie) == 1) {
+		atomic_store(&own->verified, 1);
+		return true;
+	}
+	atomic_fetch_or(&vs_tx(c)->plain, VS_PLAIN_PEER);
+	vs_arena_unfile(c->slot);
+	return false;
+}
+
+/* Begins a ring epoch if both ends are ready for one. */
+static bool promote(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_tx(c);
+	uint32_t e = atomic_load_explicit(&d->epoch_tx, memory_order_relaxed);
+	if (atomic_load_explicit(&d->plain, memory_order_relaxed) || atomic_load(&d->epoch_rx) != e ||
+	    atomic_load(&d->native_readers) || atomic_load(&d->native_senders) || !verified(c))
+		return false;
+	uint64_t sent, tail = atomic_load(&d->tail);
+	bool idle;
+	if (vs_twin_sent(fd, &sent, &idle) || !idle || atomic_load(&d->head) != tail || !vs_helper_start(c))
+		return false;
+	keep_options(c, fd);
+	if (!vs_size_ok(d->ring_next))
+		d->ring_next = VS_RING_MIN;
+	e = (e + 1) & VS_EPOCH_MASK;
+	struct vs_boundary *b = vs_boundary_of(d, e);
+	atomic_store_explicit(&b->twin, sent, memory_order_relaxed);
+	atomic_store_explicit(&b->ring, tail, memory_order_relaxed);
+	atomic_store_explicit(&b->size, d->ring_next, memory_order_relaxed);
+	atomic_store(&d->twin_sent, sent);
+	d->head_seen = tail;
+	atomic_store(&d->epoch_tx, e);
+	/* A reader that has gone into the kernel meanwhile, or a refusal, ends the epoch before it holds anything. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load(&d->native_readers) || atomic_load(&d->plain)) {
+		vs_tx_end_ring(d);
+		return false;
+	}
+	atomic_fetch_add_explicit(&d->tx_promotions, 1, memory_order_relaxed);
+	return true;
+}
+
+/* Waits a moment for the receiver to make room. */
+static bool wait_for_room(struct vs_dir *d, uint64_t tail, uint32_t size)
+{
+	uint64_t seen = d->head_seen, start = vs_now_ns(), since = start;
+	uint32_t budget = d->full_spin_ns ? d->full_spin_ns : FULL_SPIN_NS;
+	for (;;) {
+		for (int i = 0; i < 32; i++) {
+			uint64_t head = atomic_load_explicit(&d->head, memory_order_acquire);
+			if (tail - head <= size - size / 4) {
+				d->head_seen = head;
+				d->full_spin_ns = budget * 2 > FULL_SPIN_NS ? FULL_SPIN_NS : budget * 2;
+				return true;
+			}
+			vs_pause();
+		}
+		uint64_t now = vs_now_ns(), head = atomic_load(&d->head);
+		if (head != seen) {
+			seen = head;
+			since = now;
+		}
+		if (now - since > budget) {
+			d->full_spin_ns = budget / 2 < FULL_SPIN_MIN_NS ? FULL_SPIN_MIN_NS : budget / 2;
+			d->head_seen = head;
+			return tail - head < size;
+		}
+		if (now - start > PURE_SPIN_NS)
+			vs_sys_yield();
+	}
+}
+
+/* The receiver can go without a word while it reads by itself; asked about once a millisecond. */
+static bool peer_open(struct vs_dir *d, int fd)
+{
+	uint64_t now = vs_ticks();
+	if (now - d->checked_ticks < VS_TICKS_A_MS)
+		return true;
+	d->checked_ticks = now;
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	return vs_sys_poll_now(&p, 1) == 0;
+}
+
+/* Sends as much as possible through the ring. */
+static void put(const struct vs_conn *c, int fd, struct vs_cursor *from)
+{
+	struct vs_dir *d = vs_tx(c);
+	uint32_t e = atomic_load_explicit(&d->epoch_tx, memory_order_relaxed);
+	uint32_t size = atomic_load_explicit(&vs_boundary_of(d, e)->size, memory_order_relaxed);
+	unsigned char *ring = vs_ring_of(c->slot, c->side);
+	uint64_t tail = atomic_load_explicit(&d->tail, memory_order_relaxed);
+	if (!vs_size_ok(size)) {
+		vs_corrupt(d);
+		vs_tx_end_ring(d);
+		return;
+	}
+	atomic_store_explicit(&d->tx_cpu, (uint32_t)sched_getcpu() + 1, memory_order_relaxed);
+	while (from->left > 0) {
+		uint64_t used = tail - d->head_seen;
+		if (used >= size || (from->left > size - used && used > 0)) {
+			d->head_seen = atomic_load_explicit(&d->head, memory_order_acquire);
+			used = tail - d->head_seen;
+		}
+		if (used > size) { /* a head that was never so */
+			vs_corrupt(d);
+			vs_tx_end_ring(d);
+			return;
+		}
+		if (used == size && !wait_for_room(d, tail, size)) {
+			atomic_fetch_add_explicit(&d->tx_overflows, 1, memory_order_relaxed);
+			if (d->ring_next < VS_RING_MAX)
+				d->ring_next *= 2;
+			vs_tx_end_ring(d);
+			return;
+		}
+		used = tail - d->head_seen;
+		size_t n = from->left < size - used ? from->left : size - used;
+		if (n > CHUNK)
+			n = CHUNK;
+		vs_ring_put(ring, size, tail, from, n);
+		tail += n;
+		atomic_exchange(&d->tail, tail); /* publishes, and orders it before the look at the doorbell's word */
+		atomic_store_explicit(&d->tx_ring_bytes, d->tx_ring_bytes + n, memory_order_relaxed);
+		if (!notify(d, fd, e)) {
+			atomic_fetch_or(&d->plain, VS_PLAIN_SHUT);
+			vs_tx_end_ring(d);
+			return;
+		}
+	}
+}
+
+long vs_tx_give_back(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_tx(c);
+	if (VS_BELL_STATE(atomic_load(&d->bell)) != VS_FROZEN)
+		return 0;
+	unsigned char *ring = vs_ring_of(c->slot, c->side);
+	if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
+		vs_tx_end_ring(d);
+	for (;;) {
+		uint64_t head = atomic_load(&d->head), tail = atomic_load(&d->tail);
+		const uint32_t size = VS_RING_MAX; /* as the receiver lays it down */
+		if (tail - head > size) {
+			vs_corrupt(d);
+			head = tail;
+		}
+		if (head == tail) {
+			uint32_t e = atomic_load(&d->epoch_tx);
+			atomic_store(&d->epoch_rx, e);
+			atomic_store(&d->bell, VS_BELL(e, VS_ARMED));
+			return 0;
+		}
+		uint64_t pos = head & (size - 1), n = tail - head;
+		if (n > size - pos)
+			n = size - pos;
+		long r = vs_sys_send(fd, ring + pos, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (r < 0)
+			return r;
+		atomic_store(&d->head, head + (uint64_t)r);
+	}
+}
+
+static bool is_nonblocking(int fd, int flags)
+{
+	return (flags & MSG_DONTWAIT) || (vs_sys(SYS_fcntl, fd, 3 /* F_GETFL */) & 04000 /* O_NONBLOCK */);
+}
+
+/* Before anything else is sent: what the receiver has given back. */
+static long settle_given_back(const struct vs_conn *c, int fd, int flags)
+{
+	for (;;) {
+		long r = vs_tx_give_back(c, fd);
+		if (r != -EAGAIN || is_nonblocking(fd, flags))
+			return r;
+		struct pollfd p = { .fd = fd, .events = POLLOUT };
+		r = vs_sys(SYS_ppoll, &p, 1, 0, 0, 8);
+		if (r < 0)
+			return r;
+	}
+}
+
+long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int flags, size_t *done)
+{
+	struct vs_dir *d = vs_tx(c);
+	size_t total = from->left;
+	*done = 0;
+	if (!lock_tx(c, fd))
+		return VS_NATIVE;
+	long r = 0;
+	if (__builtin_expect(VS_BELL_STATE(atomic_load_explicit(&d->bell, memory_order_relaxed)) == VS_FROZEN, 0))
+		r = settle_given_back(c, fd, flags);
+	if (r == 0 || r == -EPIPE || r == -ECONNRESET) {
+		r = 0;
+		if (flags & ~KNOWN_FLAGS) {
+			if (flags & MSG_OOB)
+				atomic_fetch_or(&d->plain, VS_PLAIN_URGENT);
+			if (vs_epoch_is_ring(d->epoch_tx))
+				vs_tx_end_ring(d);
+		} else if (total > 0) {
+			bool ring = vs_epoch_is_ring(atomic_load_explicit(&d->epoch_tx, memory_order_relaxed));
+			if (ring && !peer_open(d, fd)) {
+				atomic_fetch_or(&d->plain, VS_PLAIN_SHUT);
+				vs_tx_end_ring(d);
+			} else if (ring || promote(c, fd)) {
+				put(c, fd, from);
+			}
+		}
+		*done = total - from->left;
+		if (from->left == 0 && total > 0) {
+			r = (long)total;
+		} else {
+			atomic_fetch_add(&d->native_senders, 1);
+			r = VS_COUNTED;
+		}
+	}
+	vs_unlock(&d->tx_lock);
+	return r;
+}
+
+void vs_tx_native_done(const struct vs_conn *c) { atomic_fetch_sub(&vs_tx(c)->native_senders, 1); }
+
+void vs_tx_demote(const struct vs_conn *c, int fd, enum vs_plain why)
+{
+	struct vs_dir *d = vs_tx(c);
+	if (!lock_tx(c, fd))
+		return;
+	atomic_fetch_or(&d->plain, why);
+	if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
+		vs_tx_end_ring(d);
+	vs_unlock(&d->tx_lock);
+}
+
+void vs_tx_closing(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_tx(c);
+	if (!lock_tx(c, fd))
+		return;
+	atomic_fetch_or(&d->plain, VS_PLAIN_SHUT);
+	if (VS_BELL_STATE(atomic_load(&d->bell)) == VS_FROZEN) {
+		for (int second = 0; second < 10 && vs_tx_give_back(c, fd) == -EAGAIN; second++) {
+			struct pollfd p = { .fd = fd, .events = POLLOUT };
+			struct timespec one = { 1, 0 };
+			vs_sys(SYS_ppoll, &p, 1, &one, 0, 8);
+		}
+	}
+	if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
+		vs_tx_end_ring(d);
+	vs_unlock(&d->tx_lock);
+}
+
+bool vs_tx_in_ring(const struct vs_conn *c) { return vs_epoch_is_ring(atomic_load(&vs_tx(c)->epoch_tx)); }
+
+bool vs_tx_begin_native(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_tx(c);
+	if (!lock_tx(c, fd))
+		return false;
+	settle_given_back(c, fd, 0);
+	if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
+		vs_tx_end_ring(d);
+	atomic_fetch_add(&d->native_senders, 1);
+	vs_unlock(&d->tx_lock);
+	return true;
+}
