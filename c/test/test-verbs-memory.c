@@ -11,7 +11,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -137,15 +139,6 @@ static void kinds(void **state)
 	vk_unpages(p, len);
 	close(fd);
 
-	/* huge pages, where there are some */
-	p = mmap(NULL, 2u << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
-	if (p != MAP_FAILED) {
-		mr = vk_reg(&dev, p, 2u << 20, VK_RW | IBV_ACCESS_HUGETLB);
-		exercise(p, 2u << 20, mr, true);
-		VK_EQ(ibv_dereg_mr(mr), 0);
-		vk_unpages(p, 2u << 20);
-	}
-
 	/* nothing mapped, a hole in the middle, an overflow */
 	p = vk_pages(4 * VK_PAGE);
 	VK_EQ(munmap(p + VK_PAGE, VK_PAGE), 0);
@@ -164,6 +157,142 @@ static void kinds(void **state)
 	uint64_t x;
 	VK(!ibv_reg_mr(dev.pd, &x, 8, IBV_ACCESS_REMOTE_WRITE) && errno == EINVAL);
 	VK(!ibv_reg_mr(dev.pd, &x, 8, IBV_ACCESS_REMOTE_ATOMIC) && errno == EINVAL);
+	teardown_pair();
+}
+
+/* ---- kinds of memory with owners of their own ------------------------------------------------------------------------ */
+
+#define HUGE (2u << 20)
+
+/* The system's number of huge pages, which only root may set; -1 when it cannot be told. */
+static long huge_pages(long set)
+{
+	char text[32] = "";
+	int fd = open("/proc/sys/vm/nr_hugepages", set >= 0 ? O_RDWR : O_RDONLY);
+	if (fd < 0)
+		return -1;
+	if (set >= 0 && dprintf(fd, "%ld", set) < 0)
+		set = -1;
+	ssize_t n = pread(fd, text, sizeof text - 1, 0);
+	close(fd);
+	return n > 0 ? strtol(text, NULL, 10) : -1;
+}
+
+static void *map_hugetlb(int fd, int flags)
+{
+	void *p = mmap(NULL, 2 * HUGE, PROT_READ | PROT_WRITE, flags, fd, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void *make_private_hugetlb(void) { return map_hugetlb(-1, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB); }
+static void *make_shared_hugetlb(void) { return map_hugetlb(-1, MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB); }
+
+static void *make_file(int fd)
+{
+	VK(fd >= 0);
+	VK_EQ(ftruncate(fd, 2 * HUGE), 0);
+	void *p = mmap(NULL, 2 * HUGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	VK(p != MAP_FAILED);
+	return p;
+}
+
+static void *make_hugetlb_memfd(void)
+{
+	int fd = memfd_create("rdmakit-test", MFD_HUGETLB | MFD_CLOEXEC);
+	if (fd < 0 || ftruncate(fd, 2 * HUGE)) {
+		close(fd);
+		return NULL;
+	}
+	void *p = map_hugetlb(fd, MAP_SHARED);
+	close(fd);
+	return p;
+}
+
+static void *make_memfd(void) { return make_file(memfd_create("rdmakit-test", MFD_CLOEXEC)); }
+
+static void *make_sysv(void)
+{
+	int id = shmget(IPC_PRIVATE, 2 * HUGE, IPC_CREAT | 0600);
+	VK(id >= 0);
+	void *p = shmat(id, NULL, 0);
+	shmctl(id, IPC_RMID, NULL);
+	VK(p != (void *)-1);
+	return p;
+}
+
+static void *make_shared(void)
+{
+	void *p = mmap(NULL, 2 * HUGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	VK(p != MAP_FAILED);
+	return p;
+}
+
+/* Transparent huge pages: touched after the advice, aligned. */
+static void *make_thp(void)
+{
+	char *p = mmap(NULL, 3 * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	VK(p != MAP_FAILED);
+	char *aligned = (char *)(((uintptr_t)p + HUGE - 1) & ~(uintptr_t)(HUGE - 1));
+	if (aligned > p)
+		munmap(p, (size_t)(aligned - p));
+	munmap(aligned + 2 * HUGE, (size_t)(p + HUGE - aligned));
+	madvise(aligned, 2 * HUGE, MADV_HUGEPAGE);
+	memset(aligned, 1, 2 * HUGE);
+	return aligned;
+}
+
+/* Operations in both directions at both ends of the memory, then a fork under registration: the child sees what was there and writes; the
+ * parent's memory changes only where it is shared by its nature, and goes on serving the device. */
+static void serves(const char *what, uint8_t *p, bool shared, unsigned access)
+{
+	int status;
+	print_message("%s\n", what);
+	struct ibv_mr *mr = vk_reg(&dev, p, 2 * HUGE, access);
+	exercise(p, 2 * HUGE, mr, true);
+	exercise(p + 2 * HUGE - 5000, 5000, mr, true);
+	vk_fill(p, 2 * HUGE, 3);
+	uint8_t first = p[0];
+	pid_t pid = fork();
+	if (pid == 0) {
+		bool same = vk_is(p, 2 * HUGE, 3);
+		p[0]++;
+		_exit(same ? 0 : 1);
+	}
+	VK_EQ(waitpid(pid, &status, 0), pid);
+	VK(WIFEXITED(status));
+	VK_EQ(WEXITSTATUS(status), 0);
+	VK_EQ(p[0], (uint8_t)(first + shared));
+	exercise(p, 2 * HUGE, mr, true);
+	VK_EQ(ibv_dereg_mr(mr), 0);
+	vk_fill(p, 2 * HUGE, 4);
+	VK(vk_is(p, 2 * HUGE, 4));
+	munmap(p, 2 * HUGE);
+}
+
+static void owned_by_others(void **state)
+{
+	(void)state;
+	setup_pair();
+	serves("transparent huge pages", make_thp(), false, VK_RW);
+	serves("shared anonymous", make_shared(), true, VK_RW);
+	serves("memfd", make_memfd(), true, VK_RW);
+	serves("System V", make_sysv(), true, VK_RW); /* munmap detaches it too */
+
+	long before = huge_pages(-1);
+	if (before >= 0 && before < 8)
+		huge_pages(before + 8);
+	void *(*const makers[])(void) = { make_private_hugetlb, make_shared_hugetlb, make_hugetlb_memfd };
+	static const char *const names[] = { "hugetlb, private", "hugetlb, shared", "hugetlb memfd" };
+	for (int i = 0; i < 3; i++) {
+		void *p = makers[i]();
+		if (p)
+			serves(names[i], p, i > 0, VK_RW | IBV_ACCESS_HUGETLB);
+		else
+			print_message("%s: left out, there are no huge pages and /proc/sys/vm/nr_hugepages cannot be set\n", names[i]);
+	}
+	if (before >= 0 && before < 8)
+		huge_pages(before);
 	teardown_pair();
 }
 
@@ -411,7 +540,7 @@ int main(int argc, char **argv)
 	static const struct vk_role roles[] = { { "adder", adder } };
 	vk_start(argc, argv, roles, 1);
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(kinds), cmocka_unit_test(overlapping), cmocka_unit_test(concurrent_writers),
+		cmocka_unit_test(kinds), cmocka_unit_test(owned_by_others), cmocka_unit_test(overlapping), cmocka_unit_test(concurrent_writers),
 		cmocka_unit_test(atomics_while_registering), cmocka_unit_test(memory_goes_first),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -271,13 +271,89 @@ static void group_membership(void **state)
 	world_free(&w);
 }
 
+/* Everybody attached to a group gets what is sent to it, in this process and in others, the sender's too; once detached, no more. */
+static const union ibv_gid everybody = { .raw = { [10] = 0xff, 0xff, 239, 77, 1, 9 } };
+
+static void member(int fd)
+{
+	struct vk_dev d;
+	struct vk_end e;
+	uint8_t *mem = vk_pages(LEN);
+	vk_open(&d);
+	struct ibv_mr *mr = vk_reg(&d, mem, LEN, VK_RW);
+	vk_end_make(&e, &d, &(struct vk_conf){ .type = IBV_QPT_UD });
+	vk_to_init(&e);
+	vk_recv1(&e, 0, mr, mem, LEN);
+	vk_recv1(&e, 1, mr, mem + 1000, LEN - 1000);
+	vk_meet(&e, fd, mr);
+	VK_EQ(ibv_attach_mcast(e.qp, &everybody, 0), 0);
+	vk_sync(fd);
+	VK_EQ(vk_wait_ok(e.rcq).byte_len, 140);
+	VK(vk_is(mem + 40, 100, 1) && !memcmp(mem + 36, everybody.raw + 12, 4));
+	VK_EQ(ibv_detach_mcast(e.qp, &everybody, 0), 0);
+	vk_sync(fd);
+	vk_sync(fd); /* the second was sent */
+	vk_quiet(e.rcq);
+	vk_end_free(&e);
+	VK_EQ(ibv_dereg_mr(mr), 0);
+	vk_close(&d);
+}
+
+static void group_delivery(void **state)
+{
+	(void)state;
+	struct vk_partner p;
+	struct world w;
+	vk_spawn(&p, "member");
+	ud_world(&w);
+	struct vk_end third;
+	vk_end_make(&third, &w.d, &(struct vk_conf){ .type = IBV_QPT_UD });
+	vk_to_init(&third);
+	vk_meet(&third, p.fd, w.ma);
+	for (int i = 0; i < 2; i++) {
+		vk_recv1(&w.e[1], 1, w.mb, w.b + 200 * i, 200);
+		vk_recv1(&third, 1, w.mb, w.b + 1000 + 200 * i, 200);
+	}
+	VK_EQ(ibv_attach_mcast(w.e[1].qp, &everybody, 0), 0);
+	VK_EQ(ibv_attach_mcast(third.qp, &everybody, 0), 0);
+	vk_sync(p.fd);
+
+	struct ibv_ah_attr a = { .is_global = 1, .port_num = 1, .grh = { .dgid = everybody, .sgid_index = w.d.gid_index, .hop_limit = 1 } };
+	struct ibv_ah *unicast = w.e[0].ah, *ah = ibv_create_ah(w.d.pd, &a);
+	VK(ah);
+	w.e[0].ah = ah;
+	w.e[0].peer_qpn = 0xffffff;
+	vk_fill(w.a, 100, 1);
+	vk_send(&w.e[0], 1, w.ma, w.a, 100);
+	vk_wait_ok(w.e[0].scq);
+	struct ibv_wc wc = vk_wait_ok(w.e[1].rcq);
+	VK(wc.byte_len == 140 && wc.src_qp == w.e[0].qp->qp_num && (wc.wc_flags & IBV_WC_GRH));
+	VK_EQ(vk_wait_ok(third.rcq).byte_len, 140);
+	VK(vk_is(w.b + 40, 100, 1) && vk_is(w.b + 1040, 100, 1));
+	vk_sync(p.fd); /* the member has it, and left */
+
+	/* one of two queue pairs leaves: the other stays a member */
+	VK_EQ(ibv_detach_mcast(third.qp, &everybody, 0), 0);
+	vk_send(&w.e[0], 2, w.ma, w.a, 100);
+	vk_wait_ok(w.e[0].scq);
+	vk_wait_ok(w.e[1].rcq);
+	vk_quiet(third.rcq);
+	vk_sync(p.fd);
+	VK_EQ(ibv_detach_mcast(w.e[1].qp, &everybody, 0), 0);
+	w.e[0].ah = unicast;
+	VK_EQ(ibv_destroy_ah(ah), 0);
+	vk_end_free(&third);
+	vk_join(&p);
+	world_free(&w);
+}
+
 int main(int argc, char **argv)
 {
-	static const struct vk_role roles[] = { { "absent", absent } };
-	vk_start(argc, argv, roles, 1);
+	static const struct vk_role roles[] = { { "absent", absent }, { "member", member } };
+	vk_start(argc, argv, roles, 2);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(header), cmocka_unit_test(drops), cmocka_unit_test(flood), cmocka_unit_test(absent_receiver), cmocka_unit_test(address_handles),
-		cmocka_unit_test(group_membership),
+		cmocka_unit_test(group_membership), cmocka_unit_test(group_delivery),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

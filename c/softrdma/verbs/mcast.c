@@ -5,9 +5,24 @@
 #include "../core.h"
 #include "../engine/lock.h"
 
+/* Does another queue pair of this process listen to the group on the interface? The kernel counts a socket's membership once. */
+static bool joined(const union ibv_gid *gid, uint32_t ifindex)
+{
+	sr_list_for(q, tmp_q, &sr.mcast_qps) {
+		struct sr_qp *qp = sr_list_entry(q, struct sr_qp, mcast_node);
+		if ((uint32_t)sr_device_ifindex(qp->ex.qp_base.context->device) != ifindex)
+			continue;
+		sr_list_for(m, tmp, &qp->mcast)
+			if (!memcmp(&sr_list_entry(m, struct sr_mcast, node)->gid, gid, sizeof *gid))
+				return true;
+	}
+	return false;
+}
+
 int ibv_attach_mcast(struct ibv_qp *ibqp, const union ibv_gid *gid, uint16_t lid)
 {
 	struct sr_qp *qp = sr_qp(ibqp);
+	uint32_t ifindex = (uint32_t)sr_device_ifindex(ibqp->context->device);
 	(void)lid;
 	bool v4 = !memcmp(gid->raw, "\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) && (gid->raw[12] & 0xf0) == 0xe0;
 	if (qp->type != IBV_QPT_UD || (gid->raw[0] != 0xff && !v4))
@@ -21,8 +36,8 @@ int ibv_attach_mcast(struct ibv_qp *ibqp, const union ibv_gid *gid, uint16_t lid
 	sr_list_for(n, tmp, &qp->mcast)
 		if (!memcmp(&sr_list_entry(n, struct sr_mcast, node)->gid, gid, sizeof *gid))
 			err = EEXIST; /* attaching twice is one attachment */
-	if (!err)
-		err = sr_wire_mcast_join(gid, (uint32_t)sr_device_ifindex(ibqp->context->device));
+	if (!err && !joined(gid, ifindex))
+		err = sr_wire_mcast_join(gid, ifindex);
 	if (!err) {
 		if (sr_list_empty(&qp->mcast))
 			sr_list_add_tail(&sr.mcast_qps, &qp->mcast_node);
@@ -38,6 +53,7 @@ int ibv_detach_mcast(struct ibv_qp *ibqp, const union ibv_gid *gid, uint16_t lid
 {
 	struct sr_qp *qp = sr_qp(ibqp);
 	struct sr_mcast *found = NULL;
+	uint32_t ifindex = (uint32_t)sr_device_ifindex(ibqp->context->device);
 	(void)lid;
 	sr_lock();
 	sr_list_for(n, tmp, &qp->mcast)
@@ -47,7 +63,8 @@ int ibv_detach_mcast(struct ibv_qp *ibqp, const union ibv_gid *gid, uint16_t lid
 		sr_list_del(&found->node);
 		if (sr_list_empty(&qp->mcast))
 			sr_list_del(&qp->mcast_node);
-		sr_wire_mcast_leave(gid, (uint32_t)sr_device_ifindex(ibqp->context->device));
+		if (!joined(gid, ifindex))
+			sr_wire_mcast_leave(gid, ifindex);
 	}
 	sr_unlock();
 	free(found);
