@@ -6,6 +6,7 @@
 #include "verbs-world.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -264,6 +265,61 @@ static void recluse_dies(void **state)
 	vk_unpages(mem, LEN);
 }
 
+static void joiner(int fd)
+{
+	struct vk_dev d;
+	(void)fd;
+	vk_open(&d);
+	vk_close(&d);
+}
+
+static void make_empty(int dir, const char *name)
+{
+	int fd = openat(dir, name, O_RDWR | O_CREAT | O_EXCL, 0600);
+	VK(fd >= 0);
+	close(fd);
+}
+
+/* Who joins removes what processes left in network namespaces without living ones, and nothing else. */
+static void deserted_namespaces(void **state)
+{
+	(void)state;
+	static const char *const gone[] = { "net-1", "1-7.sock", "3-8.sock" };
+	static const char *const stay[] = { "net-2", "2-5.sock", "net-1x", "notes" };
+	char name[] = "/tmp/rdmakit-test-XXXXXX";
+	VK(mkdtemp(name));
+	int dir = open(name, O_RDONLY | O_DIRECTORY);
+	VK(dir >= 0);
+	for (size_t i = 0; i < 3; i++)
+		make_empty(dir, gone[i]);
+	for (size_t i = 0; i < 4; i++)
+		make_empty(dir, stay[i]);
+	int living = openat(dir, "net-2", O_RDWR);
+	struct flock row = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 5, .l_len = 1 };
+	VK_EQ(fcntl(living, F_OFD_SETLK, &row), 0);
+
+	char *before = getenv("RDMAKIT_RUNTIME_DIR"), *kept = before ? strdup(before) : NULL;
+	setenv("RDMAKIT_RUNTIME_DIR", name, 1);
+	struct vk_partner p;
+	vk_spawn(&p, "joiner");
+	vk_join(&p);
+	if (kept)
+		setenv("RDMAKIT_RUNTIME_DIR", kept, 1);
+	else
+		unsetenv("RDMAKIT_RUNTIME_DIR");
+	free(kept);
+	for (size_t i = 0; i < 3; i++)
+		VK(faccessat(dir, gone[i], F_OK, 0) && errno == ENOENT);
+	for (size_t i = 0; i < 4; i++)
+		VK_EQ(faccessat(dir, stay[i], F_OK, 0), 0);
+	close(living);
+	DIR *d = fdopendir(dir);
+	for (struct dirent *e; (e = readdir(d));)
+		unlinkat(dir, e->d_name, 0);
+	closedir(d);
+	VK_EQ(rmdir(name), 0);
+}
+
 static void last_words(int fd)
 {
 	struct vk_dev d;
@@ -401,12 +457,12 @@ static void idle(void **state)
 int main(int argc, char **argv)
 {
 	static const struct vk_role roles[] = {
-		{ "sleeper", sleeper }, { "computer", computer }, { "streamer", streamer }, { "recluse", recluse }, { "last_words", last_words }, { "crowd_member", crowd_member },
+		{ "sleeper", sleeper }, { "computer", computer }, { "streamer", streamer }, { "recluse", recluse }, { "joiner", joiner }, { "last_words", last_words }, { "crowd_member", crowd_member },
 	};
 	vk_start(argc, argv, roles, sizeof roles / sizeof *roles);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sleeping), cmocka_unit_test(computing), cmocka_unit_test(stopped), cmocka_unit_test(killed),
-		cmocka_unit_test(recluse_dies),
+		cmocka_unit_test(recluse_dies), cmocka_unit_test(deserted_namespaces),
 		cmocka_unit_test(last_words_arrive), cmocka_unit_test(crowd_counts), cmocka_unit_test(idle),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* registry.c - the private directory, the per-namespace file in it, rows and their locks. */
 #define _GNU_SOURCE
 #include "registry.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -81,25 +82,22 @@ static int lock_byte(off_t byte, short type, bool wait)
 	return r ? errno : 0;
 }
 
-static int open_file(void)
+/* Opens, or makes, this namespace's file and takes its mutex. EAGAIN: somebody removed it between the two (sweep_namespaces()). */
+static int open_and_lock(void)
 {
 	char path[160];
 	struct stat st;
-	int err = sr_registry_dir(reg.dir, sizeof reg.dir);
-	if (err)
-		return err;
-	if (stat("/proc/self/ns/net", &st))
-		return errno;
-	reg.netns = st.st_ino;
 	snprintf(path, sizeof path, "%s/net-%llu", reg.dir, (unsigned long long)reg.netns);
 	reg.fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (reg.fd < 0)
 		return errno;
-	if (fstat(reg.fd, &st) || st.st_uid != geteuid() || !S_ISREG(st.st_mode))
-		return EACCES;
-	err = lock_byte(MUTEX_BYTE, F_WRLCK, true);
+	int err = lock_byte(MUTEX_BYTE, F_WRLCK, true);
 	if (err)
 		return err;
+	if (fstat(reg.fd, &st) || st.st_uid != geteuid() || !S_ISREG(st.st_mode))
+		return EACCES;
+	if (!st.st_nlink)
+		return EAGAIN;
 	if ((size_t)st.st_size < sizeof(struct file) && ftruncate(reg.fd, sizeof(struct file)))
 		return errno;
 	reg.file = mmap(NULL, sizeof(struct file), PROT_READ | PROT_WRITE, MAP_SHARED, reg.fd, 0);
@@ -112,7 +110,22 @@ static int open_file(void)
 			memset(reg.file, 0, sizeof *reg.file);
 		reg.file->magic = MAGIC;
 	}
-	return lock_byte(MUTEX_BYTE, F_UNLCK, false);
+	return 0;
+}
+
+/* Comes back with the mutex taken. */
+static int open_file(void)
+{
+	struct stat st;
+	int err = sr_registry_dir(reg.dir, sizeof reg.dir);
+	if (err)
+		return err;
+	if (stat("/proc/self/ns/net", &st))
+		return errno;
+	reg.netns = st.st_ino;
+	while ((err = open_and_lock()) == EAGAIN)
+		close(reg.fd);
+	return err;
 }
 
 char *sr_registry_socket_path(unsigned slot, char *buf, size_t len)
@@ -166,18 +179,72 @@ static void sweep(void)
 	}
 }
 
+/* Of a name "net-N" of another namespace's file, or "N-SLOT.sock", the namespace's number; 0 for other names. */
+static unsigned long long namespace_of(const char *name)
+{
+	unsigned long long netns = 0;
+	unsigned slot;
+	int end = 0;
+	if (sscanf(name, "net-%llu%n", &netns, &end) == 1 && !name[end])
+		return netns;
+	return sscanf(name, "%llu-%u.sock%n", &netns, &slot, &end) == 2 && end && !name[end] ? netns : 0;
+}
+
+/* Removes the file of a namespace in which no process of ours lives any more; most such namespaces are gone. Returns whether there is
+ * none now. Who opens it at this moment finds out (open_and_lock()). */
+static bool remove_deserted(int dir, unsigned long long netns)
+{
+	char name[40];
+	snprintf(name, sizeof name, "net-%llu", netns);
+	int fd = openat(dir, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return errno == ENOENT;
+	struct flock all = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = MUTEX_BYTE + 1 }; /* the rows and the mutex */
+	bool deserted = !fcntl(fd, F_OFD_SETLK, &all) && !unlinkat(dir, name, 0);
+	close(fd);
+	return deserted;
+}
+
+/* Files that processes left in namespaces which are gone would otherwise stay for ever. */
+static void sweep_namespaces(void)
+{
+	int fd = open(reg.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	if (!d) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	for (struct dirent *e; (e = readdir(d));) {
+		unsigned long long netns = namespace_of(e->d_name);
+		if (netns && netns != reg.netns && remove_deserted(fd, netns))
+			unlinkat(fd, e->d_name, 0); /* the file itself, or a socket of it */
+	}
+	closedir(d);
+}
+
+/* A file that was opened when all slots were taken may have been removed since. */
+static int reopen(void)
+{
+	struct stat st;
+	int err = lock_byte(MUTEX_BYTE, F_WRLCK, true);
+	if (err || fstat(reg.fd, &st) || st.st_nlink)
+		return err;
+	sr_registry_abandon();
+	return open_file();
+}
+
 int sr_registry_join(void)
 {
 	if (sr.slot)
 		return 0;
-	int err = reg.file ? 0 : open_file();
-	if (!err)
-		err = lock_byte(MUTEX_BYTE, F_WRLCK, true);
+	int err = reg.file ? reopen() : open_file();
 	if (err) {
 		sr_registry_abandon();
 		return err;
 	}
 	sweep();
+	sweep_namespaces();
 	/* From a random start, so that queue pair numbers of a past process are not met again at once. */
 	unsigned start = (unsigned)(random64() >> 8);
 	err = ENOSPC;
