@@ -187,7 +187,7 @@ export async function compilePerfPrograms(): Promise<PerfPrograms> {
 }
 
 /** The line of names and numbers that these programs print. */
-function namedNumbers(text: string): Record<string, number> {
+export function namedNumbers(text: string): Record<string, number> {
   const words = text.trim().split('\n').at(-1)?.split(' ') ?? [];
   return Object.fromEntries(words.flatMap((word, i) => (i % 2 === 0 ? [[word, Number(words[i + 1])]] : [])));
 }

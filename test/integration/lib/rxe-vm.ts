@@ -76,7 +76,8 @@ export class RxeVm {
   readonly hostNetns: string;
   private readonly name: string;
   private readonly folder: string;
-  private readonly share: string;
+  /** This folder is /share in the guest. */
+  readonly share: string;
   private readonly scriptEnv: Record<string, string>;
   private readonly gidIndexes: Record<Server, Record<IpVersion, number>> = {
     ours: { IPv4: -1, IPv6: -1 },
@@ -218,7 +219,7 @@ export class RxeVm {
   }
 
   /** Where the guest finds a program: ours are copied into the shared folder. */
-  private inGuest(program: string): string {
+  inGuest(program: string): string {
     if (!program.startsWith('/')) return program;
     const name = basename(program);
     if (!this.shared.has(program)) copyFileSync(program, join(this.share, name));
