@@ -372,9 +372,12 @@ describe('up and down', () => {
     expect(list()).not.toContain(first);
   });
 
-  test('what a killed up left behind is removed', async () => {
+  test.each([
+    ['alone: its ip(8) goes on', 1],
+    ['with all that it started', -1],
+  ])('what an up that was killed %s left behind is removed', async (_, group) => {
     const before = spaces();
-    const name = `k${unique}`;
+    const name = `k${group > 0 ? 'a' : 'g'}${unique}`;
     made.push(name);
     const script = `import { up } from ${JSON.stringify(fileURLToPath(new URL('../../src/topo/emulate/run.ts', import.meta.url)))};
       import { fatTree } from ${JSON.stringify(fileURLToPath(new URL('../../src/topo/generate/tiered.ts', import.meta.url)))};
@@ -384,7 +387,7 @@ describe('up and down', () => {
     // Killed as soon as some, and before all, of the namespaces are there.
     while (spaces().filter((space) => space.startsWith(`rk-${name}`)).length < 3 && child.exitCode === null)
       await Bun.sleep(2);
-    process.kill(-(child.pid ?? 0), 'SIGKILL');
+    process.kill(group * (child.pid ?? 0), 'SIGKILL');
     await closed;
     expect(list()).toContain(name);
     down(name);

@@ -253,6 +253,11 @@ describe('bad files get an error with the line', () => {
       'Nodes 10\nTiers 2\nPodsize 10\nTier 0\nRadix_Down 3\nRadix_Up 3\nDownlink_speed_Gbps 1\nTier 1\nRadix_Down 4\nDownlink_speed_Gbps 1\n',
       'file:4',
     ],
+    [
+      'a picture whose document was edited',
+      '<svg xmlns="x">\n<metadata id="topology"><![CDATA[{"schema":"rdmakit.topo/1",\n"nodes":7,"links":[]}]]></metadata></svg>',
+      'file:3: nodes',
+    ],
     ['a range of names without end', 'SwitchName=a Nodes=h[0-999999999]\n', 'file:1'],
   ];
   test.each(CASES)('%s', async (_, text, place) => {
@@ -292,6 +297,7 @@ describe('importers survive anything', () => {
           } catch (error) {
             if (!(error instanceof RdmakitError)) throw error;
             expect(error.kind).toBe('usage');
+            expect(error.message).toMatch(/^file(:[1-9]| is empty)/);
           }
         }),
         { numRuns: 150 },

@@ -8,7 +8,7 @@ import { RdmakitError } from '../../errors.ts';
 import { writeTopologyJson } from '../model/read-json.ts';
 import type { Topology } from '../model/schema.ts';
 import { type EmulationOptions, type Plan, planEmulation } from './plan.ts';
-import { claim, folderOf, forget, load, save } from './state.ts';
+import { claim, folderOf, forget, load, type State, save } from './state.ts';
 
 const RELAY = 'rdmakit-relay';
 /** Namespaces configured at the same time. */
@@ -84,15 +84,17 @@ export async function up(topology: Topology, options: EmulationOptions): Promise
         remedy: 'give another --name, or remove it with: ip netns del',
       });
     }
-    save({
+    const state = {
       name: plan.name,
       spaces: Object.fromEntries(plan.spaces.map(({ node, name }) => [node, name])),
       relay: plan.relay?.space ?? null,
       links: topology.links.length,
       since: new Date().toISOString(),
-    });
+    };
+    save({ ...state, ready: false });
     writeFileSync(join(folderOf(plan.name), 'topology.json'), writeTopologyJson(topology));
     await make(plan);
+    save({ ...state, ready: true });
   } catch (error) {
     if (load(plan.name)) down(plan.name);
     else forget(plan.name);
@@ -169,19 +171,31 @@ function stopRelay(space: string): void {
   }
 }
 
+/** Removes the namespaces of an emulation that are there; how many that were. */
+function removeSpaces({ name, spaces, relay }: State): number {
+  if (relay !== null) stopRelay(relay);
+  const there = existingSpaces();
+  const ours = [...Object.values(spaces), ...(relay === null ? [] : [relay])].filter((space) =>
+    there.has(space),
+  );
+  if (ours.length === 0) return 0;
+  const input = ours.map((space) => `netns del ${space}\n`).join('');
+  const { status, stderr } = spawnSync('ip', ['-force', '-batch', '-'], { input, encoding: 'utf8' });
+  if (status !== 0) throw failed(`cannot remove the emulation '${name}'`, stderr ?? '');
+  return ours.length;
+}
+
 /** Removes what `up` made of this name; what is gone already is no error. */
 export function down(name: string): void {
   needRoot();
   const state = load(name);
   if (state) {
-    if (state.relay !== null) stopRelay(state.relay);
-    const there = existingSpaces();
-    const ours = [...Object.values(state.spaces), ...(state.relay === null ? [] : [state.relay])].filter(
-      (space) => there.has(space),
-    );
-    const input = ours.map((space) => `netns del ${space}\n`).join('');
-    const { status, stderr } = spawnSync('ip', ['-force', '-batch', '-'], { input, encoding: 'utf8' });
-    if (status !== 0 && ours.length > 0) throw failed(`cannot remove the emulation '${name}'`, stderr ?? '');
+    removeSpaces(state);
+    // The ip(8) of an `up` that was killed works off what it has read: look again until nothing more comes.
+    for (let quiet = 0; !state.ready && quiet < 3; quiet++) {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+      if (removeSpaces(state) > 0) quiet = -1;
+    }
   }
   forget(name);
 }

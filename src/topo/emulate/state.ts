@@ -16,6 +16,8 @@ const State = v.object({
   spaces: v.record(v.string(), v.string()),
   relay: v.nullable(v.string()),
   links: v.number(),
+  /** False until everything was made: an `up` that was killed leaves it so. */
+  ready: v.boolean(),
   /** When it was begun, ISO 8601. */
   since: v.string(),
 });

@@ -11,21 +11,22 @@ import { flatLink, flatNode, linkOf, nodeOf } from './attributes.ts';
 import { safeNames } from './names.ts';
 
 const MARK = 'rdmakit-';
-const MAX_YAML_BYTES = 16 * 2 ** 20;
+const MAX_YAML_BYTES = 8 * 2 ** 20;
 
 /** Reads a topology file. Throws InputError; aliases are refused, so nothing can be expanded. */
 export function readContainerlab(text: string): Topology {
-  if (text.length > MAX_YAML_BYTES) throw new InputError('YAML above 16 MiB is refused');
+  if (text.length > MAX_YAML_BYTES) throw new InputError('YAML above 8 MiB is refused');
   const lines = new LineCounter();
   const document = parseDocument(text, {
     lineCounter: lines,
     prettyErrors: false,
     logLevel: 'silent',
-    uniqueKeys: true,
+    // Checked below: the library compares every key with every other.
+    uniqueKeys: false,
   });
   const lineOf = (node: unknown): number | undefined => {
     const range = (node as { range?: [number, number, number] } | null)?.range;
-    return range ? lines.linePos(range[0]).line : undefined;
+    return range ? lines.linePos(range[0]).line : node === null ? 1 : undefined;
   };
   const [error] = document.errors;
   if (error)
@@ -33,7 +34,13 @@ export function readContainerlab(text: string): Topology {
   const entries = (node: unknown, what: string): [string, unknown, number | undefined][] => {
     if (isAlias(node)) throw new InputError('aliases are refused', lineOf(node));
     if (!isMap(node)) throw new InputError(`${what} must be a map`, lineOf(node));
-    return node.items.map(({ key, value }) => [String(isScalar(key) ? key.value : ''), value, lineOf(key)]);
+    const seen = new Set<string>();
+    return node.items.map(({ key, value }) => {
+      const name = String(isScalar(key) ? key.value : '');
+      if (seen.has(name)) throw new InputError(`'${name.slice(0, 40)}' stands twice in ${what}`, lineOf(key));
+      seen.add(name);
+      return [name, value, lineOf(key)];
+    });
   };
   const get = (node: unknown, key: string, what: string): unknown =>
     entries(node, what).find(([name]) => name === key)?.[1];

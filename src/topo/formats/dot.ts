@@ -20,8 +20,8 @@ interface Token {
   line: number;
 }
 
-function tokens(source: string): Token[] {
-  const list: Token[] = [];
+/** One at a time: a list of all of a large file would be gigabytes. */
+function* tokens(source: string): Generator<Token, Token> {
   let line = 1;
   let at = 0;
   while (at < source.length) {
@@ -36,17 +36,17 @@ function tokens(source: string): Token[] {
       const message = source[at] === '<' ? 'HTML labels are not read' : `'${source[at]}' is out of place`;
       throw new InputError(message, line);
     }
+    // Before anything is handed out: the pattern is shared.
+    at = TOKEN.lastIndex;
     const [whole, quoted, id, edge, mark] = match;
     if (quoted !== undefined)
-      list.push({ text: quoted.replace(/\\\r?\n/g, '').replace(/\\(["\\])/g, '$1'), kind: 'quoted', line });
-    else if (id !== undefined) list.push({ text: id, kind: 'id', line });
-    else if (edge !== undefined) list.push({ text: edge, kind: 'edge', line });
-    else if (mark !== undefined) list.push({ text: mark, kind: 'mark', line });
+      yield { text: quoted.replace(/\\\r?\n/g, '').replace(/\\(["\\])/g, '$1'), kind: 'quoted', line };
+    else if (id !== undefined) yield { text: id, kind: 'id', line };
+    else if (edge !== undefined) yield { text: edge, kind: 'edge', line };
+    else if (mark !== undefined) yield { text: mark, kind: 'mark', line };
     for (let i = whole.indexOf('\n'); i !== -1; i = whole.indexOf('\n', i + 1)) line += 1;
-    at = TOKEN.lastIndex;
   }
-  list.push({ text: 'the end of the file', kind: 'end', line });
-  return list;
+  return { text: 'the end of the file', kind: 'end', line };
 }
 
 type Attributes = Map<string, string>;
@@ -60,20 +60,21 @@ interface End {
 }
 
 class Reader {
-  readonly #tokens: Token[];
-  #at = 0;
+  readonly #tokens: Generator<Token, Token>;
+  #token: Token;
   readonly #nodes = new Map<string, { attributes: Attributes; line: number }>();
   readonly #edges: { a: End; b: End; attributes: Attributes; line: number }[] = [];
   readonly #graph: Attributes = new Map();
 
   constructor(source: string) {
     this.#tokens = tokens(source);
+    this.#token = this.#tokens.next().value;
   }
 
   read(): Topology {
-    if (this.#word('strict')) this.#at += 1;
+    if (this.#word('strict')) this.#next();
     if (!this.#word('graph') && !this.#word('digraph')) this.#fail("'graph' or 'digraph' expected");
-    this.#at += 1;
+    this.#next();
     const name = this.#isId() ? this.#next().text : undefined;
     this.#body({ node: new Map(), edge: new Map() }, 0);
     if (this.#peek().kind !== 'end') this.#fail('only one graph is read');
@@ -90,12 +91,13 @@ class Reader {
   }
 
   #peek(): Token {
-    return this.#tokens[this.#at] as Token;
+    return this.#token;
   }
 
+  /** The end stays the next token for ever. */
   #next(): Token {
-    const token = this.#peek();
-    if (token.kind !== 'end') this.#at += 1;
+    const token = this.#token;
+    if (token.kind !== 'end') this.#token = this.#tokens.next().value;
     return token;
   }
 
@@ -116,7 +118,7 @@ class Reader {
 
   #eat(mark: string): void {
     if (!this.#is(mark)) this.#fail(`'${mark}' expected`);
-    this.#at += 1;
+    this.#next();
   }
 
   #isId(): boolean {
@@ -127,7 +129,7 @@ class Reader {
     if (!this.#isId()) this.#fail('a name expected');
     let { text } = this.#next();
     while (this.#is('+')) {
-      this.#at += 1;
+      this.#next();
       text += this.#next().text;
     }
     return text;
@@ -136,44 +138,44 @@ class Reader {
   #attributes(): Attributes {
     const found: Attributes = new Map();
     while (this.#is('[')) {
-      this.#at += 1;
+      this.#next();
       while (!this.#is(']')) {
         const key = this.#id();
         if (this.#is('=')) {
-          this.#at += 1;
+          this.#next();
           found.set(key, this.#id());
         } else found.set(key, 'true');
-        if (this.#is(',') || this.#is(';')) this.#at += 1;
+        if (this.#is(',') || this.#is(';')) this.#next();
       }
-      this.#at += 1;
+      this.#next();
     }
     return found;
   }
 
   /** `{ ... }`: the ids of the nodes it names. */
-  #body(defaults: Defaults, depth: number): string[] {
+  #body(defaults: Defaults, depth: number): Set<string> {
     if (depth > MAX_DEPTH) this.#fail(`subgraphs nested deeper than ${MAX_DEPTH}`);
     this.#eat('{');
     const inner = { node: new Map(defaults.node), edge: new Map(defaults.edge) };
-    const named: string[] = [];
+    const named = new Set<string>();
     while (!this.#is('}')) {
       if (this.#peek().kind === 'end') this.#fail("'}' expected");
-      for (const id of this.#statement(inner, depth)) named.push(id);
-      if (this.#is(';')) this.#at += 1;
+      for (const id of this.#statement(inner, depth)) named.add(id);
+      if (this.#is(';')) this.#next();
     }
-    this.#at += 1;
+    this.#next();
     return named;
   }
 
   #statement(defaults: Defaults, depth: number): string[] {
     for (const key of ['node', 'edge'] as const) {
       if (!this.#word(key)) continue;
-      this.#at += 1;
+      this.#next();
       for (const [name, value] of this.#attributes()) defaults[key].set(name, value);
       return [];
     }
     if (this.#word('graph')) {
-      this.#at += 1;
+      this.#next();
       const found = this.#attributes();
       if (depth === 0) for (const [name, value] of found) this.#graph.set(name, value);
       return [];
@@ -182,7 +184,7 @@ class Reader {
     const groups = [this.#ends(defaults, depth)];
     if (groups[0] === undefined) return [];
     while (this.#peek().kind === 'edge') {
-      this.#at += 1;
+      this.#next();
       groups.push(this.#ends(defaults, depth));
     }
     const attributes = this.#attributes();
@@ -206,21 +208,21 @@ class Reader {
   /** One end of an edge statement: a node or a subgraph. Undefined for `name = value`. */
   #ends(defaults: Defaults, depth: number): End[] | undefined {
     if (this.#word('subgraph')) {
-      this.#at += 1;
+      this.#next();
       if (!this.#is('{')) this.#id();
     }
-    if (this.#is('{')) return [...new Set(this.#body(defaults, depth + 1))].map((id) => ({ id }));
+    if (this.#is('{')) return [...this.#body(defaults, depth + 1)].map((id) => ({ id }));
     const { line } = this.#peek();
     const id = this.#id();
     if (this.#is('=')) {
-      this.#at += 1;
+      this.#next();
       const value = this.#id();
       if (depth === 0) this.#graph.set(id, value);
       return undefined;
     }
     let port: string | undefined;
     for (let part = 0; this.#is(':') && part < 2; part++) {
-      this.#at += 1;
+      this.#next();
       const text = this.#id();
       if (part === 0) port = text;
     }

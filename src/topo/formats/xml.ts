@@ -16,7 +16,8 @@ export interface Element {
 }
 
 const MAX_DEPTH = 64;
-const MAX_ELEMENTS = 8_000_000;
+/** More than a file of the largest size has with anything in them. */
+const MAX_ELEMENTS = 2_000_000;
 
 /** The name without its namespace prefix. */
 function local(name: string): string {
