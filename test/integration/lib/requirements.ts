@@ -29,11 +29,20 @@ const PACKAGE: Record<string, string> = {
   ib_write_bw: 'perftest',
   iperf3: 'iperf3',
   ucx_perftest: 'ucx-utils',
+  rping: 'rdmacm-utils',
+  qperf: 'qperf',
+  fi_pingpong: 'libfabric-bin',
+  mpirun: 'openmpi-bin',
+  mpicc: 'libopenmpi-dev',
+  ibstat: 'infiniband-diags',
+  nsenter: 'util-linux',
 };
 
 export const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 /** Where the embedded libibverbs.so.1 and librdmacm.so.1 are. */
 export const SOFT_DIR = join(ROOT, 'prebuilds', `linux-${process.arch}`, 'softrdma');
+/** What verbs-run preloads. */
+export const SYSFS_SO = join(ROOT, 'prebuilds', `linux-${process.arch}`, 'librdmakit_sysfs.so');
 
 const onPath = (program: string): boolean =>
   (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, program)));

@@ -1,0 +1,37 @@
+/** COMPATIBILITY.md: made of what a run of the tests found, and read back to compare the next run with it. */
+
+import { MODE_DOC, type ModeName } from './places.ts';
+
+export const MODES = Object.keys(MODE_DOC) as ModeName[];
+
+export interface Line {
+  from: string;
+  program: string;
+  /** `ok`, `FAILED: reason`, or `-` where it does not apply. */
+  cells: Partial<Record<ModeName, string>>;
+}
+
+const HEAD = `# Compatibility
+
+RDMA programs that others wrote, as Debian 12 ships them, on the embedded device, under what \`rdmakit verbs-run\` sets.
+This file is written by \`npm run compat\` and compared with every run of the tests; nothing in it is written by hand.
+
+`;
+
+const inCell = (text: string): string => text.replaceAll('|', '\\|');
+
+export function render(lines: readonly Line[]): string {
+  const table = [
+    ['package', 'program', ...MODES],
+    ['---', '---', ...MODES.map(() => '---')],
+    ...lines.map(({ from, program, cells }) => [
+      ...[from, `\`${inCell(program)}\``],
+      ...MODES.map((mode) => inCell(cells[mode] ?? '-')),
+    ]),
+  ].map((cells) => `| ${cells.join(' | ')} |\n`);
+  const modes = MODES.map((mode) => `- **${mode}**: ${MODE_DOC[mode]}\n`);
+  const cells = lines.flatMap((line) => MODES.map((mode) => line.cells[mode] ?? '-'));
+  const ok = cells.filter((cell) => cell === 'ok').length;
+  const all = cells.filter((cell) => cell !== '-').length;
+  return `${HEAD}${table.join('')}\n${ok} of ${all} work. Both ends must end well, and their results be right.\n\n${modes.join('')}`;
+}
