@@ -25,6 +25,8 @@ export async function prepare(): Promise<Prepared> {
     );
   // Not in /tmp, which containers may hide.
   const folder = mkdtempSync(join('/var/tmp', `rk${process.pid}-compat-`));
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  process.on('exit', remove);
   const tests = join(folder, 'tests');
   cpSync(SHIPPED, tests, { recursive: true, dereference: true });
   await mustRun(['sh', '-c', `gunzip ${tests}/*.gz`]);
@@ -41,6 +43,6 @@ export async function prepare(): Promise<Prepared> {
     rshServer: join(folder, 'rsh-server.py'),
     rshClient: join(folder, 'rsh-client.py'),
     rdmaCoreTests: tests,
-    remove: () => rmSync(folder, { recursive: true, force: true }),
+    remove,
   };
 }
