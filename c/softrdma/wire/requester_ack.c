@@ -95,18 +95,29 @@ static void implied_ack(struct sr_wire_qp *w, const struct sr_swqe *e)
 	sr_req_ack_upto(w, (e->psn_first - 1) & SR_PSN_MASK);
 }
 
-void sr_req_note_newest(struct sr_requester *r, uint32_t psn, uint8_t sends)
+void sr_req_note_answer(struct sr_requester *r, uint32_t psn, uint8_t sends)
 {
 	uint32_t slot = psn % SR_WINDOW, sent_us = r->inflight->sent_us[slot];
-	if (r->inflight->sends[slot] == sends && (int32_t)(sent_us - r->newest_us) > 0)
+	if (r->inflight->sends[slot] != sends)
+		return;
+	if ((int32_t)(sent_us - r->newest_us) > 0)
 		r->newest_us = sent_us;
+	uint32_t took_us = sr_wire_now_us() - sent_us + 1;
+	if (r->answer_us == 0) {
+		r->answer_us = took_us;
+		r->answer_var_us = took_us / 2;
+		return;
+	}
+	int64_t off_us = (int64_t)took_us - r->answer_us;
+	r->answer_us = (uint32_t)(r->answer_us + off_us / 8);
+	r->answer_var_us = (uint32_t)(r->answer_var_us + ((off_us < 0 ? -off_us : off_us) - r->answer_var_us) / 4);
 }
 
 /* Plain acknowledgements and READ data: the window may grow, but they carry no timing (sack.c does). */
 static void note_arrival(struct sr_wire_qp *w, uint32_t psn, uint8_t sends, uint32_t acked, uint32_t inflight_before)
 {
 	struct sr_requester *r = &w->req;
-	sr_req_note_newest(r, psn, sends);
+	sr_req_note_answer(r, psn, sends);
 	if (w->ours && acked)
 		sr_cc_ack(&r->cc, acked, 0, inflight_before * 2 >= sr_cc_window(&r->cc), sr_wire_now_us());
 }

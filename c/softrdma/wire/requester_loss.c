@@ -162,7 +162,7 @@ void sr_req_timeout(struct sr_wire_qp *w)
 void sr_req_probe(struct sr_wire_qp *w)
 {
 	struct sr_requester *r = &w->req;
-	uint32_t quiet_us = r->cc.srtt_us * 2 + 500, now_us = sr_wire_now_us();
+	uint32_t quiet_us = r->answer_us + r->answer_var_us * 2 + 200, now_us = sr_wire_now_us();
 	r->probe_ns = 0;
 	if (r->una == r->psn || r->probes >= PROBES_MAX)
 		return;

@@ -92,7 +92,7 @@ static uint32_t round_trip_us(struct sr_wire_qp *w, const struct sr_sack *sack)
 	uint32_t slot = sack->echo_psn % SR_WINDOW;
 	if (ago <= 0 || ago > SR_WINDOW)
 		return 0;
-	sr_req_note_newest(r, sack->echo_psn, sack->echo_sends);
+	sr_req_note_answer(r, sack->echo_psn, sack->echo_sends);
 	int32_t total_us = (int32_t)((uint32_t)(sr_wire.arrived_ns / 1000) - r->inflight->sent_us[slot]);
 	if (r->inflight->sends[slot] != sack->echo_sends || total_us <= 0)
 		return 0;

@@ -8,11 +8,10 @@
 /* A process may be descheduled for longer than the timeouts that applications choose for hardware: below this a timeout would
  * mostly mean "the other side had no CPU". */
 #define TIMEOUT_MIN_NS 20000000u
-/* A probe is one packet. In the middle of a bulk transfer silence is unusual; otherwise the acknowledgement may be waiting for
- * the peer's next message (SR_ACK_DEFER_NS). */
-#define PROBE_BULK_NS 300000u
-#define PROBE_BULK_PACKETS 8
-#define PROBE_MIN_NS (2 * SR_ACK_DEFER_NS)
+/* A probe is one packet, so it may be in vain now and then: a little later than answers took until now. The first answer may be
+ * waiting for the peer's next message (SR_ACK_DEFER_NS). */
+#define PROBE_LEAST_NS 300000u
+#define PROBE_FIRST_NS (2 * SR_ACK_DEFER_NS)
 
 uint64_t sr_ack_timeout_ns(uint8_t code)
 {
@@ -28,8 +27,9 @@ static void note_due(uint64_t deadline_ns)
 
 static uint64_t probe_after_ns(const struct sr_requester *r)
 {
-	uint64_t least_ns = sr_req_inflight(r) >= PROBE_BULK_PACKETS ? PROBE_BULK_NS : PROBE_MIN_NS;
-	return least_ns + r->cc.srtt_us * UINT64_C(2000) + r->cc.rttvar_us * UINT64_C(4000);
+	if (!r->answer_us)
+		return PROBE_FIRST_NS;
+	return PROBE_LEAST_NS + r->answer_us * UINT64_C(2000) + r->answer_var_us * UINT64_C(4000);
 }
 
 void sr_timers_update(struct sr_wire_qp *w)

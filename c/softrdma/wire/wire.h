@@ -94,6 +94,8 @@ struct sr_requester {
 	bool waiting_rnr;     /* an RNR NAK came: silence until deadline_ns */
 	bool refused;	      /* ... and then packets up to refused_psn only, until that one is executed */
 	uint32_t refused_psn;
+	uint32_t answer_us;   /* smoothed: from sending a packet to working on its acknowledgement, whoever was slow; 0 none yet */
+	uint32_t answer_var_us;
 	uint8_t probes;	      /* sent since the last progress */
 	uint8_t forced;	      /* retransmissions that may go out although the window is full of what may be lost too */
 	uint8_t fail_status;  /* enum ibv_wc_status of WQE fail_index, reported when the ones before it are complete */
@@ -294,8 +296,9 @@ static inline uint32_t sr_req_packets(const struct sr_wire_qp *w, const struct s
 void sr_req_response(struct sr_wire_qp *w, const struct sr_pkt *p);
 void sr_req_ack_upto(struct sr_wire_qp *w, uint32_t psn); /* everything up to psn but READs and atomics */
 void sr_req_advance(struct sr_wire_qp *w);
-/* The transmission of psn that had this number arrived. An answer to an earlier one says nothing about when the latest was. */
-void sr_req_note_newest(struct sr_requester *r, uint32_t psn, uint8_t sends);
+/* The transmission of psn that had this number was answered. An answer to an earlier one says nothing about when the latest was
+ * sent. */
+void sr_req_note_answer(struct sr_requester *r, uint32_t psn, uint8_t sends);
 /* Everything up to psn arrived, and the peer said so just now. */
 void sr_req_acked(struct sr_wire_qp *w, uint32_t psn);
 static inline uint32_t sr_req_inflight(const struct sr_requester *r)
