@@ -23,7 +23,7 @@ static void clamp(struct sr_cc *cc)
 void sr_cc_init(struct sr_cc *cc, uint32_t now_us)
 {
 	*cc = (struct sr_cc){ .cwnd_q8 = Q8(SR_CC_START_PACKETS), .slow_start = true, .round_start_us = now_us,
-			      .decreased_us = now_us, .epoch_start_us = now_us };
+			      .judged_us = now_us, .epoch_start_us = now_us };
 }
 
 uint32_t sr_cc_target_us(const struct sr_cc *cc)
@@ -68,8 +68,20 @@ static void end_round(struct sr_cc *cc, uint32_t now_us)
 		cc->cwnd_q8 /= 2;
 		cc->loss_q16 /= 2;
 		cc->slow_start = false;
-		cc->decreased_us = now_us;
 	}
+}
+
+/* One late sample is a CPU that was busy elsewhere. When the smallest of several is late, there is a queue. */
+static void judge(struct sr_cc *cc, uint32_t target_us, uint32_t now_us)
+{
+	uint32_t rtt_us = cc->judged_min_us;
+	if (rtt_us > target_us) {
+		uint64_t cut = (uint64_t)cc->cwnd_q8 * 4 / 5 * (rtt_us - target_us) / rtt_us;
+		cc->cwnd_q8 -= cut > cc->cwnd_q8 / 2 ? cc->cwnd_q8 / 2 : (uint32_t)cut;
+		cc->slow_start = false;
+	}
+	cc->judged_us = now_us;
+	cc->judged_samples = 0;
 }
 
 void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, bool limited, uint32_t now_us)
@@ -77,6 +89,7 @@ void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, bool limited, 
 	cc->round_acked += acked;
 	if (rtt_us) {
 		cc->rtt_us = rtt_us;
+		cc->judged_min_us = cc->judged_samples++ && cc->judged_min_us < rtt_us ? cc->judged_min_us : rtt_us;
 		measure(cc, rtt_us, now_us);
 	}
 	end_round(cc, now_us);
@@ -88,12 +101,9 @@ void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, bool limited, 
 			cc->cwnd_q8 += Q8(acked);
 		else
 			cc->cwnd_q8 += (uint32_t)((uint64_t)Q8(acked) * Q8(4) / cc->cwnd_q8); /* four packets a round trip */
-	} else if (rtt_us && now_us - cc->decreased_us >= cc->srtt_us) {
-		uint64_t cut = (uint64_t)cc->cwnd_q8 * 4 / 5 * (rtt_us - target) / rtt_us;
-		cc->cwnd_q8 -= cut > cc->cwnd_q8 / 2 ? cc->cwnd_q8 / 2 : (uint32_t)cut;
-		cc->slow_start = false;
-		cc->decreased_us = now_us;
 	}
+	if (rtt_us && cc->judged_samples >= SR_CC_SAMPLES && now_us - cc->judged_us >= cc->srtt_us)
+		judge(cc, target, now_us);
 	clamp(cc);
 }
 
@@ -105,9 +115,8 @@ void sr_cc_hint(struct sr_cc *cc, uint32_t min_rtt_us)
 
 void sr_cc_loss(struct sr_cc *cc, uint32_t lost) { cc->round_lost += lost; }
 
-void sr_cc_timeout(struct sr_cc *cc, uint32_t now_us)
+void sr_cc_timeout(struct sr_cc *cc)
 {
 	cc->cwnd_q8 /= 2;
-	cc->decreased_us = now_us;
 	clamp(cc);
 }

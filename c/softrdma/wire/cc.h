@@ -23,6 +23,7 @@
 #define SR_CC_MAX_PACKETS 4096
 #define SR_CC_QUEUE_US 150	/* queueing that is always allowed on top of the smallest round trip */
 #define SR_CC_SCALING_US 1600	/* flow scaling: this much more, divided by the square root of the window */
+#define SR_CC_SAMPLES 3		/* round trips that must all be late before the window shrinks */
 #define SR_CC_LOSS_PERCENT 12
 #define SR_CC_MIN_RTT_EPOCH_US 10000000u
 
@@ -34,7 +35,8 @@ struct sr_cc {
 	uint32_t min_rtt_us;	/* of this epoch and the one before */
 	uint32_t epoch_min_us;
 	uint32_t epoch_start_us;
-	uint32_t decreased_us;	/* when the window shrank last */
+	uint32_t judged_us;	/* when it was decided last whether there is a queue; and what was measured since: */
+	uint32_t judged_samples, judged_min_us;
 	bool slow_start;
 	uint32_t round_start_us;
 	uint32_t round_acked, round_lost;
@@ -49,7 +51,7 @@ void sr_cc_ack(struct sr_cc *cc, uint32_t acked, uint32_t rtt_us, bool limited, 
 /* Another flow to the same place measured a smaller round trip: a flow that began behind a queue learns how short the path is. */
 void sr_cc_hint(struct sr_cc *cc, uint32_t min_rtt_us);
 void sr_cc_loss(struct sr_cc *cc, uint32_t lost);
-void sr_cc_timeout(struct sr_cc *cc, uint32_t now_us);
+void sr_cc_timeout(struct sr_cc *cc);
 static inline uint32_t sr_cc_window(const struct sr_cc *cc) { return cc->cwnd_q8 >> 8; }
 uint32_t sr_cc_target_us(const struct sr_cc *cc);
 

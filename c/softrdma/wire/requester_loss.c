@@ -151,7 +151,7 @@ void sr_req_timeout(struct sr_wire_qp *w)
 				sr_req_doubt(w, q);
 			sr_req_mark_lost(w, r->una);
 			send_last_too(w);
-			sr_cc_timeout(&r->cc, sr_wire_now_us());
+			sr_cc_timeout(&r->cc);
 		} else {
 			sr_req_lost_from(w, r->una);
 		}
