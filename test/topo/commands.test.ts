@@ -43,6 +43,9 @@ describe('generate', () => {
     [['paths', '/nonexistent/t.json', '--src', 'a'], '--src and --dst are needed'],
     [['overlay', '-', '-'], 'cannot both be standard input'],
     [['up', '/dev/null', '--name', 'Not Good'], 'lower-case letters'],
+    [['up', '/dev/null', '--delay-by', 'magic'], "'magic' is not one of auto, netem, relay"],
+    [['probe', 'host1'], 'at least two HOSTs'],
+    [['probe', 'host1', 'host2', '--name', 'lab'], 'exclude each other'],
   ])('%p is refused', async (argv, message) => {
     const { code, out, err } = await topo(...argv);
     expect({ code, out }).toEqual({ code: 2, out: '' });

@@ -17,7 +17,7 @@ const State = v.object({
   relay: v.nullable(v.string()),
   links: v.number(),
   /** False until everything was made: an `up` that was killed leaves it so. */
-  ready: v.boolean(),
+  ready: v.optional(v.boolean(), true),
   /** When it was begun, ISO 8601. */
   since: v.string(),
 });
@@ -57,7 +57,18 @@ export function load(name: string): State | undefined {
   } catch {
     return undefined;
   }
-  return v.parse(State, JSON.parse(text));
+  try {
+    return v.parse(State, JSON.parse(text));
+  } catch (error) {
+    const file = join(folderOf(name), 'state.json');
+    throw new RdmakitError({
+      kind: 'environment',
+      what: `${file} is not what topo up wrote`,
+      cause: (error as Error).message,
+      remedy: `ip netns list | grep ^rk-${name} shows what is left; remove it with ip netns del, then the folder`,
+      from: error,
+    });
+  }
 }
 
 export function forget(name: string): void {
