@@ -21,11 +21,11 @@ _rdmakit() {
   local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]}
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    COMPREPLY=($(compgen -W 'topo pingpong verbs-run help --help --version' -- "$cur"))
+    COMPREPLY=($(compgen -W 'topo pingpong socket-run verbs-run help --help --version' -- "$cur"))
     return
   fi
   case "$command" in
-    help) ((COMP_CWORD == 2)) && COMPREPLY=($(compgen -W 'topo pingpong verbs-run' -- "$cur")); return ;;
+    help) ((COMP_CWORD == 2)) && COMPREPLY=($(compgen -W 'topo pingpong socket-run verbs-run' -- "$cur")); return ;;
     topo)
       if ((COMP_CWORD == 2)); then
         COMPREPLY=($(compgen -W 'devices host discover diff generate convert draw overlay paths balance up down exec list probe --help' -- "$cur"))
@@ -215,6 +215,11 @@ _rdmakit() {
       esac
       if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--listen -l --port -p --announce --ssh --ssh-program --transport -t --op -o --size -s --sweep --duration -D --iterations -n --count -c --interval -i --flood -f --timeout -W --verify --events --pin --histogram --expect --device -d --gid-index -x --mtu -m --provider --json --ndjson --help -h' -- "$cur"))
       else COMPREPLY=($(compgen -A hostname -- "$cur")); fi
+      ;;
+    'socket-run')
+      _rdmakit_child 2 '  ' && return
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--dry-run --help -h' -- "$cur"))
+      else COMPREPLY=($(compgen -c -- "$cur")); fi
       ;;
     'verbs-run')
       _rdmakit_child 2 ' --road --fault ' && return

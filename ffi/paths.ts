@@ -42,6 +42,11 @@ export function sysfsLibrary(libDir?: string): string {
   return join(libraryFolder(libDir), 'librdmakit_sysfs.so');
 }
 
+/** The library that socket-run preloads. */
+export function socketLibrary(libDir?: string): string {
+  return join(libraryFolder(libDir), 'librdmakit_vsocket.so');
+}
+
 /** Path of a native library of ours; throws with the remedy when the file is not there. */
 export function requireLibrary(path: string): string {
   if (existsSync(path)) return path;

@@ -16,6 +16,11 @@ export const commands: CommandRow[] = [
     load: () => import('./commands/pingpong.ts'),
   },
   {
+    name: 'socket-run',
+    summary: 'run programs with the TCP connections between them in shared memory',
+    load: () => import('./commands/socket-run.ts'),
+  },
+  {
     name: 'verbs-run',
     summary: 'run any RDMA program on the embedded device',
     load: () => import('./commands/verbs-run.ts'),

@@ -111,6 +111,7 @@ int main(int argc, char **argv)
 	}
 	if (first)
 		snprintf(library, sizeof library, "%s:%s/librdmakit_vsocket.so", first, libs);
+	setenv("RDMAKIT_SOCKET_RING", "always", 1);
 	setenv("ASAN_OPTIONS", "detect_leaks=0", 0);
 	if (!mkdtemp(dir))
 		return 1;

@@ -236,6 +236,7 @@ static void pending(int c, int s)
 struct stream {
 	int fd;
 	size_t size, piece;
+	int peer;
 };
 
 static void *stream_out(void *arg)
@@ -254,7 +255,7 @@ static void *stream_out(void *arg)
 /* `size` bytes in pieces of `out`, read in pieces of `in`. */
 static void stream(int c, int s, size_t size, size_t out, size_t in, int pause_every)
 {
-	struct stream st = { c, size, out };
+	struct stream st = { c, size, out, s };
 	pthread_t t;
 	unsigned char *p = malloc(in);
 	size_t got = 0;
@@ -298,6 +299,52 @@ static void both_ways(int c, int s)
 	pthread_create(&b, NULL, duplex, back);
 	pthread_join(a, NULL);
 	pthread_join(b, NULL);
+}
+
+/* MSG_ZEROCOPY without its socket option means nothing to the kernel, and a ring does not take it: every change of the flag is a change
+ * of the road, at a random byte. The reader keeps up, or the way back would stay closed. */
+static void *switch_out(void *arg)
+{
+	struct stream *st = arg;
+	unsigned seed = 1;
+	static unsigned char p[4096];
+	for (size_t at = 0; at < st->size;) {
+		size_t n = 1 + (size_t)rand_r(&seed) % (rand_r(&seed) % 8 ? 100 : sizeof p);
+		if (n > st->size - at)
+			n = st->size - at;
+		vk_fill(p, n, at);
+		ssize_t r = send(st->fd, p, n, MSG_NOSIGNAL | (rand_r(&seed) & 1 ? MSG_ZEROCOPY : 0));
+		if (r <= 0)
+			break;
+		at += (size_t)r;
+		int waiting = 1;
+		for (int i = 0; i < 1000 && waiting > 0 && rand_r(&seed) % 4; i++)
+			ioctl(st->peer, FIONREAD, &waiting);
+	}
+	shutdown(st->fd, SHUT_WR);
+	return NULL;
+}
+
+static void switches(int c, int s)
+{
+	struct stream st = { c, 6 << 20, 0, s };
+	static unsigned char p[8192];
+	unsigned seed = 2;
+	size_t got = 0;
+	bool right = true;
+	pthread_t t;
+	pthread_create(&t, NULL, switch_out, &st);
+	ssize_t r;
+	for (bool look = false;; look = rand_r(&seed) % 5 == 0) {
+		r = recv(s, p, 1 + (size_t)rand_r(&seed) % sizeof p, look ? MSG_PEEK : 0);
+		if (r <= 0)
+			break;
+		right = right && vk_check(p, (size_t)r, got);
+		if (!look)
+			got += (size_t)r;
+	}
+	pthread_join(t, NULL);
+	vk_say("%zu %s", got, right ? "right" : "WRONG");
 }
 
 static void full_nonblocking(int c, int s)
@@ -513,6 +560,7 @@ const struct vk_scenario vk_transfer[] = {
 	{ "stream, odd sizes", stream_odd },
 	{ "stream, slow reader", stream_slow_reader },
 	{ "both ways at once", both_ways },
+	{ "switches", switches },
 	{ "full, nonblocking", full_nonblocking },
 	{ "sendfile", file_sent },
 	{ "splice", spliced },

@@ -10,7 +10,7 @@
 #define SPIN_MIN_NS 1000u
 #define PURE_SPIN_NS 2000u
 /* How long the doorbell of data that has been read is waited for. */
-#define RINGING_NS 100000u
+#define RINGING_NS 20000u
 #define SMALL_IOV 16
 
 static void repair(struct vs_dir *d) { d->twin_read_known = false; }

@@ -30,14 +30,14 @@ static int get_info(int fd, struct tcp_info *info)
 	return len >= offsetof(struct tcp_info, tcpi_bytes_retrans) + 8 ? 0 : -ENOSYS;
 }
 
-int vs_twin_sent(int fd, uint64_t *bytes, bool *idle)
+int vs_twin_sent(int fd, uint64_t *bytes, bool *open)
 {
 	struct tcp_info info;
 	int r = get_info(fd, &info);
 	if (r < 0)
 		return r;
 	*bytes = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
-	*idle = info.tcpi_state == STATE_ESTABLISHED && info.tcpi_notsent_bytes == 0;
+	*open = info.tcpi_state == STATE_ESTABLISHED;
 	return 0;
 }
 

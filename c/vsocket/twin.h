@@ -15,9 +15,9 @@ enum vs_kind {
 /* Finds out what `fd` is; for VS_KIND_LOCAL also its cookie, its key and which end of the key it is. */
 enum vs_kind vs_twin_identify(int fd, uint64_t *cookie, struct vs_key *key, int *side);
 
-/* Bytes the application side has ever written to the twin. `idle`: established in both directions and nothing waits to be sent.
+/* Bytes the application side has ever written to the twin. `open`: established in both directions.
  * Returns 0 or -errno. */
-int vs_twin_sent(int fd, uint64_t *bytes, bool *idle);
+int vs_twin_sent(int fd, uint64_t *bytes, bool *open);
 
 /* Bytes that have ever been read from the twin (not those that wait in its queue). Returns 0 or -errno. */
 int vs_twin_read(int fd, uint64_t *bytes);

@@ -5,6 +5,7 @@
 #include "twin.h"
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <stdlib.h>
 
 /* Flags whose meaning a ring keeps, or which mean nothing here. */
 #define KNOWN_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR | MSG_CONFIRM | MSG_DONTROUTE)
@@ -14,6 +15,7 @@
 #define FULL_SPIN_MIN_NS 2000u
 /* Pure spinning, before the CPU is offered to others between looks. */
 #define PURE_SPIN_NS 2000u
+#define WORTH_BYTES ((size_t)16 << 10)
 
 void vs_tx_end_ring(struct vs_dir *d)
 {
@@ -28,8 +30,8 @@ void vs_tx_end_ring(struct vs_dir *d)
 static void repair(struct vs_dir *d, int fd)
 {
 	uint64_t sent;
-	bool idle;
-	if (vs_twin_sent(fd, &sent, &idle) == 0 && vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
+	bool open;
+	if (vs_twin_sent(fd, &sent, &open) == 0 && vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
 		atomic_store(&d->twin_sent, sent);
 	uint32_t bell = atomic_load(&d->bell);
 	if (VS_BELL_STATE(bell) == VS_RINGING)
@@ -133,17 +135,34 @@ static bool verified(const struct vs_conn *c)
 	return false;
 }
 
+/* A receiver that waits in epoll is woken by a doorbell for nearly every message, which costs as much as sending the message: only large
+ * ones gain. RDMAKIT_SOCKET_RING=always is for tests. */
+static bool worth_it(const struct vs_dir *d, size_t n)
+{
+	static int always = -1;
+	if (always < 0) {
+		const char *wish = getenv("RDMAKIT_SOCKET_RING");
+		always = wish && !strcmp(wish, "always");
+	}
+	return n >= WORTH_BYTES || always || !atomic_load_explicit(&d->eager, memory_order_relaxed);
+}
+
 /* Begins a ring epoch if both ends are ready for one. */
-static bool promote(const struct vs_conn *c, int fd)
+static bool promote(const struct vs_conn *c, int fd, size_t n)
 {
 	struct vs_dir *d = vs_tx(c);
+	if (!worth_it(d, n))
+		return false;
 	uint32_t e = atomic_load_explicit(&d->epoch_tx, memory_order_relaxed);
 	if (atomic_load_explicit(&d->plain, memory_order_relaxed) || atomic_load(&d->epoch_rx) != e ||
 	    atomic_load(&d->native_readers) || atomic_load(&d->native_senders) || !verified(c))
 		return false;
 	uint64_t sent, tail = atomic_load(&d->tail);
-	bool idle;
-	if (vs_twin_sent(fd, &sent, &idle) || !idle || atomic_load(&d->head) != tail || !vs_helper_start(c))
+	bool open;
+	/* Writable: a doorbell will find room, even behind what is still to be sent. */
+	struct pollfd room = { .fd = fd, .events = POLLOUT };
+	if (atomic_load(&d->head) != tail || vs_sys_poll_now(&room, 1) != 1 || room.revents != POLLOUT || !vs_helper_start(c) ||
+	    vs_twin_sent(fd, &sent, &open) || !open)
 		return false;
 	keep_options(c, fd);
 	if (!vs_size_ok(d->ring_next))
@@ -327,7 +346,7 @@ long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int f
 			if (ring && !peer_open(d, fd)) {
 				atomic_fetch_or(&d->plain, VS_PLAIN_SHUT);
 				vs_tx_end_ring(d);
-			} else if (ring || promote(c, fd)) {
+			} else if (ring || promote(c, fd, total)) {
 				put(c, fd, from);
 			}
 		}
