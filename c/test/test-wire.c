@@ -273,6 +273,31 @@ static void test_uc(void **state)
 	rig_free(e);
 }
 
+/* UC drops what does not fit, in one packet or in several, and the receive WQE waits for the next message: as on road 1. */
+static void test_uc_message_too_long(void **state)
+{
+	struct rig_end e[2];
+	(void)state;
+	for (uint32_t len = 100; len <= 5000; len += 4900) {
+		rig_start();
+		rig_pair(e, &(struct rig_conf){ .type = IBV_QPT_UC, .psn = { 0xfffffe, 3 } });
+		fill(e[0].mem, e[0].len, 5);
+		memset(e[1].mem, 0x22, 8000);
+		rig_recv(&e[1], 7, 0, len - 1);
+		rig_post(&e[0], IBV_WR_SEND, 1, 0, len, &e[1], 0);
+		expect(e[0].scq, 1, IBV_WC_SUCCESS);
+		assert_false(rig_run(1000000, e[1].rcq));
+		assert_int_equal(sr.counters.rx_uc_dropped, 1);
+		rig_post(&e[0], IBV_WR_SEND, 2, 0, 10, &e[1], 0);
+		expect(e[0].scq, 2, IBV_WC_SUCCESS);
+		assert_int_equal(expect(e[1].rcq, 7, IBV_WC_SUCCESS).byte_len, 10);
+		assert_memory_equal(e[0].mem, e[1].mem, 10);
+		assert_int_equal(e[1].mem[len - 1], 0x22);
+		assert_int_equal(e[1].qp->state, IBV_QPS_RTS);
+		rig_free(e);
+	}
+}
+
 /* The wire's cap on remembered READs is the queue pair's own; replays come from memory, not from execution. */
 static uint32_t answers_to_drop;
 static bool drop_answers(const struct sr_pkt *p)
@@ -331,6 +356,7 @@ int main(void)
 		cmocka_unit_test(test_message_too_long_for_receive),
 		cmocka_unit_test(test_bad_local_key),
 		cmocka_unit_test(test_uc),
+		cmocka_unit_test(test_uc_message_too_long),
 		cmocka_unit_test(test_atomic_executes_once),
 		cmocka_unit_test(test_fence_and_depth),
 	};

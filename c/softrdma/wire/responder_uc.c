@@ -50,11 +50,10 @@ static bool place(struct sr_wire_qp *w, const struct sr_pkt *p)
 	struct sr_responder *s = &w->rsp;
 	if (!s->in_write) {
 		enum ibv_wc_status status = sr_rx_scatter(w->qp, s->offset, p->payload, p->payload_len);
-		if (status != IBV_WC_SUCCESS) {
+		/* Too long: the message is dropped, as class D errors of the specification are (and rxe does it). */
+		if (status != IBV_WC_SUCCESS && status != IBV_WC_LOC_LEN_ERR)
 			fail_receive(w, status, s->offset + p->payload_len);
-			return false;
-		}
-		return true;
+		return status == IBV_WC_SUCCESS;
 	}
 	uint64_t end = (uint64_t)s->offset + p->payload_len;
 	if (p->flags & SR_M_LAST ? end != s->length : end >= s->length)
