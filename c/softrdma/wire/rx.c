@@ -206,7 +206,7 @@ static int receive(struct receiver *r)
 		n = recvmmsg(fd_of(r), rx.messages, RX_DATAGRAMS, MSG_DONTWAIT, NULL);
 	}
 	if (n > 0)
-		sr_wire.now_ns = sr_wire_clock_ns();
+		sr_wire_set_now(sr_wire_clock_ns());
 	note_stream(r, n);
 	return n < 0 ? 0 : n;
 }
@@ -219,7 +219,7 @@ static int receive_plain(struct receiver *r)
 		r->in_a_row = 0;
 		return 0;
 	}
-	sr_wire.now_ns = sr_wire_clock_ns();
+	sr_wire_set_now(sr_wire_clock_ns());
 	struct sr_rx_meta meta = { .from = source(r, 0), .arrived_ns = sr_wire.now_ns };
 	deliver(&meta, rx.buffers[0], (size_t)len);
 	if (++r->in_a_row >= STREAM_FROM || len > RX_SMALL) {

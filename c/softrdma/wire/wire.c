@@ -12,9 +12,6 @@
 
 const struct sr_wire_hooks *sr_wire_hooks;
 
-/* Read under the lock as usual, and without it by sr_wire_quiet_ns(). */
-static void set_now(uint64_t now_ns) { __atomic_store_n(&sr_wire.now_ns, now_ns, __ATOMIC_RELAXED); }
-
 static void init_lists(void)
 {
 	sr_list_init(&sr_wire.tx_work);
@@ -28,7 +25,7 @@ static void init_lists(void)
 int sr_wire_start(unsigned slot)
 {
 	init_lists();
-	set_now(sr_now_ns());
+	sr_wire_set_now(sr_now_ns());
 	sr_fault_init(getenv("RDMAKIT_FAULT"));
 	sr_rx_open();
 	sr_wire.start_error = sr_port_open(slot);
@@ -42,7 +39,7 @@ void sr_wire_start_hooked(unsigned slot, const struct sr_wire_hooks *hooks)
 	sr_wire.slot = slot;
 	sr_port_hooked(0xc123);
 	sr_wire.fd = sr_wire.fd4 = sr_wire.forward_fd = -2; /* "open", and no descriptor of anybody */
-	set_now(hooks->now_ns());
+	sr_wire_set_now(hooks->now_ns());
 }
 
 void sr_wire_stop(void) { sr_port_close(); }
@@ -88,7 +85,7 @@ int sr_wire_qp_rtr(struct sr_qp *qp)
 
 void sr_wire_qp_rts(struct sr_qp *qp)
 {
-	set_now(sr_wire_clock_ns());
+	sr_wire_set_now(sr_wire_clock_ns());
 	sr_req_init(qp->wire);
 	qp->wire->rts = true;
 }
@@ -98,7 +95,7 @@ void sr_wire_qp_rts(struct sr_qp *qp)
 static void last_words(struct sr_wire_qp *w)
 {
 	struct sr_responder *s = &w->rsp;
-	set_now(sr_wire_clock_ns());
+	sr_wire_set_now(sr_wire_clock_ns());
 	bool recent = s->echo_ns && sr_wire.now_ns - s->echo_ns < LAST_WORDS_NS;
 	if (w->dead || s->nak_fatal || w->qp->type != IBV_QPT_RC)
 		return;
@@ -135,7 +132,7 @@ void sr_wire_kick(struct sr_qp *qp)
 	struct sr_wire_qp *w = qp->wire;
 	if (!w)
 		return;
-	set_now(sr_wire_clock_ns());
+	sr_wire_set_now(sr_wire_clock_ns());
 	sr_wire_active();
 	sr_req_transmit(w);
 	/* Behind the data, in the same datagram if it is shorter. */
@@ -196,14 +193,14 @@ int sr_wire_progress(void)
 {
 	static uint32_t rounds;
 	if (sr_wire.fd == -1) {
-		set_now(sr_wire_clock_ns());
+		sr_wire_set_now(sr_wire_clock_ns());
 		sr_steer_kept_round();
 		return sr_wire.forward_fd >= 0 ? forwarded_round() : 0;
 	}
 	rounds++;
 	bool look_around = !sr.in_poll || rounds % LOOK_AROUND == 0;
 	if (look_around)
-		set_now(sr_wire_clock_ns());
+		sr_wire_set_now(sr_wire_clock_ns());
 	int done = sr_wire_hooks ? sr_wire_hooks->input() : sr_rx_batch();
 	if (!done && !look_around && sr_list_empty(&sr_wire.tx_work))
 		return 0;

@@ -217,6 +217,8 @@ struct sr_wire {
 extern struct sr_wire sr_wire;
 
 static inline uint64_t sr_wire_clock_ns(void) { return sr_wire_hooks ? sr_wire_hooks->now_ns() : sr_now_ns(); }
+/* now_ns is read under the lock as usual, and without it by sr_wire_quiet_ns(). */
+static inline void sr_wire_set_now(uint64_t now_ns) { __atomic_store_n(&sr_wire.now_ns, now_ns, __ATOMIC_RELAXED); }
 static inline uint32_t sr_wire_now_us(void) { return (uint32_t)(sr_wire.now_ns / 1000); }
 static inline bool sr_bit(const uint64_t *map, uint32_t i) { return map[i / 64 % SR_BITMAP_WORDS] >> (i % 64) & 1; }
 static inline void sr_bit_set(uint64_t *map, uint32_t i) { map[i / 64 % SR_BITMAP_WORDS] |= UINT64_C(1) << (i % 64); }
