@@ -204,6 +204,11 @@ static long read_once(const struct vs_conn *c, int fd, struct vs_cursor *to, int
 	size_t before = to->left;
 	for (;;) {
 		uint32_t e = atomic_load_explicit(&d->epoch_rx, memory_order_relaxed);
+		/* A sender is never further ahead than there are boundaries. */
+		if (((atomic_load_explicit(&d->epoch_tx, memory_order_acquire) - e) & VS_EPOCH_MASK) >= VS_BOUNDARIES) {
+			vs_corrupt(d);
+			return -ECONNRESET;
+		}
 		long r = vs_epoch_is_ring(e) ? read_ring(c, fd, e, to, flags) : read_plain(d, fd, e, to, flags);
 		bool some = to->left < before;
 		/* A read ends before urgent data. */
