@@ -33,21 +33,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			posted++;
 	}
 	for (size_t at = 6; at + 2 <= size;) {
-		uint8_t raw[1024];
-		size_t len = sr_get16(data + at) % 700, have = size - at - 2;
-		at += 2;
-		len = len < have ? len : have;
-		if (len < 16) {
+		uint8_t raw[700];
+		size_t len = rig_record(data, size, &at, sizeof raw, raw, e[0].qp->qp_num);
+		if (len < RIG_RECORD_MIN) {
 			rig_run(len * 10000000, NULL);
-			at += len;
 			continue;
 		}
-		memcpy(raw, data + at, len);
-		at += len;
-		len &= ~(size_t)3;
-		raw[1] &= 0xf0;
-		raw[2] = raw[3] = 0xff;
-		sr_put32(raw + 4, (uint32_t)raw[4] << 24 | e[0].qp->qp_num);
 		struct sr_wire_qp *w = sr_qp(e[0].qp)->wire;
 		if (w && !(raw[8] & 0x40))
 			sr_put32(raw + 8, (uint32_t)raw[8] << 24 | ((w->req.una + (raw[11] & 0x3f)) & SR_PSN_MASK));

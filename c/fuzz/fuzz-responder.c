@@ -27,21 +27,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int i = 0; i < (data[0] >> 4); i++)
 		rig_recv(&e[1], (uint64_t)i, GUARD + (size_t)i * 512, 512);
 	for (size_t at = 1; at + 2 <= size;) {
-		uint8_t raw[2048];
-		size_t len = sr_get16(data + at) % 1200, have = size - at - 2;
-		at += 2;
-		len = len < have ? len : have;
+		uint8_t raw[1200];
+		size_t len = rig_record(data, size, &at, sizeof raw, raw, e[1].qp->qp_num);
 		if (len < 28) {
 			rig_run(len * 1000000, NULL);
-			at += len;
 			continue;
 		}
-		memcpy(raw, data + at, len);
-		at += len;
-		len &= ~(size_t)3;
-		raw[1] &= 0xf0;
-		raw[2] = raw[3] = 0xff;
-		sr_put32(raw + 4, (uint32_t)raw[4] << 24 | e[1].qp->qp_num);
 		struct sr_wire_qp *w = sr_qp(e[1].qp)->wire;
 		if (w && !(raw[8] & 0x40))
 			sr_put32(raw + 8, (uint32_t)raw[8] << 24 | ((w->rsp.psn + (uint32_t)(int8_t)raw[11]) & SR_PSN_MASK));

@@ -340,3 +340,18 @@ void rig_inject(struct rig_end *e, const uint8_t *raw, size_t len)
 	sr_demux(&meta, copy, len, false);
 	sr_unlock();
 }
+
+size_t rig_record(const uint8_t *data, size_t size, size_t *at, size_t most, uint8_t *raw, uint32_t qpn)
+{
+	size_t len = sr_get16(data + *at) % most, have = size - *at - 2;
+	if (len > have)
+		len = have;
+	memcpy(raw, data + *at + 2, len);
+	*at += 2 + len;
+	if (len < RIG_RECORD_MIN)
+		return len;
+	raw[1] &= 0xf0;
+	raw[2] = raw[3] = 0xff;
+	sr_put32(raw + 4, (uint32_t)raw[4] << 24 | qpn);
+	return len & ~(size_t)3;
+}

@@ -55,4 +55,10 @@ bool rig_poll(struct ibv_cq *cq, struct ibv_wc *wc);
 bool rig_run(uint64_t ns, struct ibv_cq *until);
 /* Hands a packet to the device as if it came from the peer of `e`, with a right ICRC. `raw` holds everything but the ICRC. */
 void rig_inject(struct rig_end *e, const uint8_t *raw, size_t len);
+/*
+ * For fuzzers: the next record of the input at *at, which moves on: two bytes of length (below `most`) and a packet, which is made one for
+ * this queue pair, whole words long. Returns the length; below RIG_RECORD_MIN it is no packet, but so much time.
+ */
+#define RIG_RECORD_MIN 16u
+size_t rig_record(const uint8_t *data, size_t size, size_t *at, size_t most, uint8_t *raw, uint32_t qpn);
 #endif

@@ -61,29 +61,35 @@ void ibv_copy_qp_attr_from_kern(struct ibv_qp_attr *dst, struct ib_uverbs_qp_att
 	dst->alt_timeout = src->alt_timeout;
 }
 
+/* What both kinds of path record have under the same names. */
+#define COPY_PATH_REC(dst, src)                                                                                        \
+	do {                                                                                                           \
+		(dst)->dlid = (src)->dlid;                                                                              \
+		(dst)->slid = (src)->slid;                                                                              \
+		(dst)->raw_traffic = (src)->raw_traffic;                                                                \
+		(dst)->flow_label = (src)->flow_label;                                                                  \
+		(dst)->hop_limit = (src)->hop_limit;                                                                    \
+		(dst)->traffic_class = (src)->traffic_class;                                                            \
+		(dst)->reversible = (src)->reversible;                                                                  \
+		(dst)->numb_path = (src)->numb_path;                                                                    \
+		(dst)->pkey = (src)->pkey;                                                                              \
+		(dst)->sl = (src)->sl;                                                                                  \
+		(dst)->mtu_selector = (src)->mtu_selector;                                                              \
+		(dst)->mtu = (src)->mtu;                                                                                \
+		(dst)->rate_selector = (src)->rate_selector;                                                            \
+		(dst)->rate = (src)->rate;                                                                              \
+		(dst)->packet_life_time_selector = (src)->packet_life_time_selector;                                    \
+		(dst)->packet_life_time = (src)->packet_life_time;                                                      \
+		(dst)->preference = (src)->preference;                                                                  \
+	} while (0)
+
 /* Converts a path record. The kernel keeps no rate of the selector kind and no LIDs beyond 16 bits. */
 void ibv_copy_path_rec_from_kern(struct ibv_sa_path_rec *dst, struct ib_user_path_rec *src)
 {
 	memset(dst, 0, sizeof(*dst));
 	memcpy(dst->dgid.raw, src->dgid, sizeof(dst->dgid.raw));
 	memcpy(dst->sgid.raw, src->sgid, sizeof(dst->sgid.raw));
-	dst->dlid = src->dlid;
-	dst->slid = src->slid;
-	dst->raw_traffic = src->raw_traffic;
-	dst->flow_label = src->flow_label;
-	dst->hop_limit = src->hop_limit;
-	dst->traffic_class = src->traffic_class;
-	dst->reversible = src->reversible;
-	dst->numb_path = src->numb_path;
-	dst->pkey = src->pkey;
-	dst->sl = src->sl;
-	dst->mtu_selector = src->mtu_selector;
-	dst->mtu = src->mtu;
-	dst->rate_selector = src->rate_selector;
-	dst->rate = src->rate;
-	dst->packet_life_time_selector = src->packet_life_time_selector;
-	dst->packet_life_time = src->packet_life_time;
-	dst->preference = src->preference;
+	COPY_PATH_REC(dst, src);
 }
 
 /* The way back. */
@@ -92,21 +98,5 @@ void ibv_copy_path_rec_to_kern(struct ib_user_path_rec *dst, struct ibv_sa_path_
 	memset(dst, 0, sizeof(*dst));
 	memcpy(dst->dgid, src->dgid.raw, sizeof(dst->dgid));
 	memcpy(dst->sgid, src->sgid.raw, sizeof(dst->sgid));
-	dst->dlid = src->dlid;
-	dst->slid = src->slid;
-	dst->raw_traffic = src->raw_traffic;
-	dst->flow_label = src->flow_label;
-	dst->hop_limit = src->hop_limit;
-	dst->traffic_class = src->traffic_class;
-	dst->reversible = src->reversible;
-	dst->numb_path = src->numb_path;
-	dst->pkey = src->pkey;
-	dst->sl = src->sl;
-	dst->mtu_selector = src->mtu_selector;
-	dst->mtu = src->mtu;
-	dst->rate_selector = src->rate_selector;
-	dst->rate = src->rate;
-	dst->packet_life_time_selector = src->packet_life_time_selector;
-	dst->packet_life_time = src->packet_life_time;
-	dst->preference = src->preference;
+	COPY_PATH_REC(dst, src);
 }
