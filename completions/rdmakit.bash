@@ -227,7 +227,7 @@ _rdmakit() {
         --road) COMPREPLY=($(compgen -W 'auto wire' -- "$cur")); return ;;
         --fault) COMPREPLY=(); return ;;
       esac
-      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--road --fault --dry-run --help -h' -- "$cur"))
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--road --fault --report --dry-run --help -h' -- "$cur"))
       else COMPREPLY=($(compgen -c -- "$cur")); fi
       ;;
   esac

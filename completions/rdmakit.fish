@@ -185,6 +185,7 @@ complete -c rdmakit -n '__fish_is_nth_token 1' -a verbs-run -d 'run any RDMA pro
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a verbs-run -d 'run any RDMA program on the embedded device'
 complete -c rdmakit -n '__rdmakit_at verbs-run' -l road -d 'auto: shared memory where possible; wire: always RoCE v2 packets over UDP' -r -f -a 'auto wire'
 complete -c rdmakit -n '__rdmakit_at verbs-run' -l fault -d 'drop, double, reorder or damage a share of the packets that arrive over UDP: loss=1%,dup=0.1%,reorder=1%,corrupt=0.1%,seed=7' -r -f
+complete -c rdmakit -n '__rdmakit_at verbs-run' -l report -d 'print the device\'s counters on standard error when the program, or one it started, ends'
 complete -c rdmakit -n '__rdmakit_at verbs-run' -l dry-run -d 'print the variables and the command line instead of running it'
 complete -c rdmakit -n '__rdmakit_at verbs-run' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__rdmakit_at verbs-run' -F -a '(__fish_complete_subcommand --fcs-skip=2)'

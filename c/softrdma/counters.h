@@ -60,6 +60,8 @@ struct sr_counters {
 	SR_COUNTERS(X)
 #undef X
 };
+/* engine/counters.c: at the end of the process. */
+void sr_counters_report(void);
 #define SR_COUNT(name) (sr.counters.name++)
 #define SR_COUNT_N(name, n) (sr.counters.name += (n))
 #endif

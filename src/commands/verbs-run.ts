@@ -37,6 +37,9 @@ export const spec = defineCommand({
       doc: 'drop, double, reorder or damage a share of the packets that arrive over UDP: loss=1%,dup=0.1%,reorder=1%,corrupt=0.1%,seed=7',
       value: 'FAULTS',
     }),
+    report: flag({
+      doc: "print the device's counters on standard error when the program, or one it started, ends",
+    }),
     dryRun: flag({ doc: 'print the variables and the command line instead of running it' }),
   },
   examples: [
@@ -61,6 +64,7 @@ export const spec = defineCommand({
         sysfsLibrary: requireLibrary(sysfsLibrary()),
         road: options.road,
         fault: options.fault,
+        report: options.report,
       },
       process.env,
     );

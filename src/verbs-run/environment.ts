@@ -14,6 +14,8 @@ export interface Wishes {
   readonly road: Road;
   /** Artificial faults on the UDP road, as RDMAKIT_FAULT takes them. */
   readonly fault?: string | undefined;
+  /** Counters on standard error when the program ends. */
+  readonly report?: boolean | undefined;
 }
 
 /** Variables that verbs-run sets, on top of those that are there. What is ours comes first, what was there stays behind it. */
@@ -36,6 +38,7 @@ export function verbsEnvironment(
     ...(sysfsLibrary === undefined ? {} : { LD_PRELOAD: first(sysfsLibrary, preload, /[:\s]+/) }),
     ...(wishes.road === 'auto' ? {} : { RDMAKIT_ROAD: wishes.road }),
     ...(wishes.fault === undefined ? {} : { RDMAKIT_FAULT: wishes.fault }),
+    ...(wishes.report === true ? { RDMAKIT_REPORT: '1' } : {}),
   };
 }
 

@@ -103,6 +103,16 @@ describe('the program in place of rdmakit', () => {
   });
 });
 
+test('--report: what the device counted, when the program ends', async () => {
+  const pingpong = 'ibv_rc_pingpong -d rk_lo -g 0 -n 10 -p 20999';
+  const client = `for i in 1 2 3 4 5 6 7 8 9; do sleep 0.3; ${pingpong} 127.0.0.1 && break; done`;
+  const script = `${pingpong} & ${client}; wait $!`;
+  const { code, err } = await run('--report', '--', 'sh', '-c', script);
+  expect(code).toBe(0);
+  const reports = [...err.matchAll(/^rdmakit: ibv_rc_pingpong\[\d+\] shm_messages_sent (\d+)$/gm)];
+  expect(reports.map(([, count]) => Number(count) >= 10)).toEqual([true, true]);
+});
+
 describe('what does not run', () => {
   test('not found is 127, not executable 126, as in a shell', async () => {
     expect(await run('no-such-program')).toMatchObject({

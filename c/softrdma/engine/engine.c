@@ -158,6 +158,7 @@ __attribute__((destructor)) static void at_exit(void)
 	sr_wire_flush_acks();
 	sr_unlock();
 	sr_registry_leave();
+	sr_counters_report();
 }
 
 struct sr_qp *sr_qp_find(uint32_t qpn)
