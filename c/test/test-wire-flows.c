@@ -154,10 +154,11 @@ static void test_late_packets(void **state)
 	}
 }
 
+#define FLOWS 8
 static void test_fair(void **state)
 {
-	struct flow f[4];
-	uint64_t share[4], total = 0;
+	struct flow f[FLOWS];
+	uint64_t share[FLOWS], total = 0;
 	(void)state;
 	rig_start();
 	rig.bytes_per_s = RATE;
@@ -165,25 +166,25 @@ static void test_fair(void **state)
 	rig.delay_ns = 20000;
 	open_flow(&f[0], IBV_WR_RDMA_WRITE);
 	run(f, 1, 50000000); /* the first has the link for itself */
-	for (int i = 1; i < 4; i++)
+	for (int i = 1; i < FLOWS; i++)
 		open_flow(&f[i], IBV_WR_RDMA_WRITE);
-	run(f, 4, 400000000);
-	for (int i = 0; i < 4; i++)
+	run(f, FLOWS, 400000000);
+	for (int i = 0; i < FLOWS; i++)
 		share[i] = f[i].done;
 	rig.max_queue_ns = 0;
-	run(f, 4, 400000000);
-	for (int i = 0; i < 4; i++)
+	run(f, FLOWS, 400000000);
+	for (int i = 0; i < FLOWS; i++)
 		total += share[i] = f[i].done - share[i];
 	double sum2 = 0;
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < FLOWS; i++)
 		sum2 += (double)share[i] * (double)share[i];
-	double jain = (double)total * (double)total / (4 * sum2);
-	print_message("shares %llu %llu %llu %llu, Jain's index %.3f, longest queue %llu us\n", (unsigned long long)share[0],
-		      (unsigned long long)share[1], (unsigned long long)share[2], (unsigned long long)share[3], jain,
-		      (unsigned long long)rig.max_queue_ns / 1000);
+	double jain = (double)total * (double)total / (FLOWS * sum2);
+	for (int i = 0; i < FLOWS; i++)
+		print_message("%llu ", (unsigned long long)share[i]);
+	print_message("messages, Jain's index %.3f, longest queue %llu us\n", jain, (unsigned long long)rig.max_queue_ns / 1000);
 	assert_true(jain > 0.9);
 	assert_true(total * MESSAGE > RATE * 4 / 10 * 7 / 10);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < FLOWS; i++)
 		rig_free(f[i].e);
 }
 
