@@ -7,6 +7,7 @@
 #include "table.h"
 
 #define NO_DATA (struct sr_cm_data){ 0 }
+#define LEAVE_AGAIN_NS 20000000u /* first repetition of a goodbye that nobody waits for */
 
 uint8_t sr_cm_ack_timeout(uint8_t ack_delay, uint8_t packet_life_time)
 {
@@ -225,6 +226,13 @@ static void withdraw(struct sr_cm_machine *m, struct sr_cm_conn *c)
 	sr_cm_say(m, &c->path, &out);
 }
 
+/* The process may be about to end: what is lost now is lost for good. */
+static void leave_soon(struct sr_cm_machine *m, struct sr_cm_conn *c)
+{
+	c->interval_ns = LEAVE_AGAIN_NS;
+	sr_cm_timer_set(&m->timers, &c->timer, m->now_ns + c->interval_ns);
+}
+
 void sr_cm_release(struct sr_cm_machine *m, struct sr_cm_conn *c, uint64_t now_ns)
 {
 	m->now_ns = now_ns;
@@ -242,9 +250,11 @@ void sr_cm_release(struct sr_cm_machine *m, struct sr_cm_conn *c, uint64_t now_n
 		break;
 	case SR_CM_ESTABLISHED:
 		sr_cm_send_dreq(m, c);
+		leave_soon(m, c);
 		c->give_up_ns = now_ns + c->response_ns;
 		return;
 	case SR_CM_DREQ_SENT:
+		leave_soon(m, c);
 		if (c->give_up_ns > now_ns + c->response_ns)
 			c->give_up_ns = now_ns + c->response_ns;
 		return;

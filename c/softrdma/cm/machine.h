@@ -155,6 +155,9 @@ int sr_cm_sidr_answer(struct sr_cm_machine *m, struct sr_cm_conn *c, uint64_t no
 /* The user is gone. Says goodbye to the peer in whatever state it is. */
 void sr_cm_release(struct sr_cm_machine *m, struct sr_cm_conn *c, uint64_t now_ns);
 
+/* Released connections whose goodbye was not answered yet. */
+unsigned sr_cm_leaving(const struct sr_cm_machine *m);
+
 /* Time-out code of a queue pair by the specification's formula: acknowledgement delay of the far end's device (a code too) and
  * packet life time, both ways. */
 uint8_t sr_cm_ack_timeout(uint8_t ack_delay, uint8_t packet_life_time);

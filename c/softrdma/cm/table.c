@@ -113,3 +113,13 @@ void sr_cm_conn_free(struct sr_cm_machine *m, struct sr_cm_conn *c)
 	free(c);
 	m->count--;
 }
+
+unsigned sr_cm_leaving(const struct sr_cm_machine *m)
+{
+	unsigned n = 0;
+	for (uint32_t i = 0; i < BUCKETS; i++)
+		if (m->by_id[i].next)
+			sr_list_for(node, next, &m->by_id[i])
+				n += sr_list_entry(node, struct sr_cm_conn, by_id)->state == SR_CM_DREQ_SENT;
+	return n;
+}

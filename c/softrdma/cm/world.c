@@ -211,7 +211,10 @@ int sr_cm_start(void)
 	return err;
 }
 
-/* Who exits without a word is missed by its peers only after a time-out. */
+#define GOODBYE_LOOKS 50
+#define GOODBYE_LOOK_NS 10000000
+
+/* Who exits without a word is missed by its peers only after a time-out; and a word may be lost. */
 __attribute__((destructor)) static void at_exit(void)
 {
 	if (!cm.started)
@@ -222,6 +225,11 @@ __attribute__((destructor)) static void at_exit(void)
 		if (id->conn)
 			sr_cm_release(&cm.machine, id->conn, sr_cm_now_ns());
 		id->conn = NULL;
+	}
+	for (int i = 0; i < GOODBYE_LOOKS && sr_cm_leaving(&cm.machine); i++) {
+		sr_cm_unlock();
+		nanosleep(&(struct timespec){ .tv_nsec = i ? GOODBYE_LOOK_NS : GOODBYE_LOOK_NS / 10 }, NULL);
+		sr_cm_lock();
 	}
 	sr_cm_unlock();
 }
