@@ -2,7 +2,7 @@
  * Declarations of librdmacm's connection calls. Nothing but signatures.
  *
  * They need structs (rdma_cm_id, rdma_cm_event, rdma_conn_param) only when
- * somebody connects through them; the embedded librdmacm answers ENOSYS so far.
+ * somebody connects through them.
  */
 
 import { bind } from './bind.ts';

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { basename } from 'node:path';
 import { Network } from './lib/network.ts';
 import { freshPort, mustSucceed } from './lib/pair.ts';
-import { describeEnd, type Ended, Program, sleep, until } from './lib/process.ts';
+import { describeEnd, type Ended, Program, sleep } from './lib/process.ts';
 import { Report } from './lib/report.ts';
 import { requireAll } from './lib/requirements.ts';
 import { type End, makeRoad, ROAD_DOC, type Road, type RoadName } from './lib/roads.ts';
@@ -98,8 +98,12 @@ const CASES: readonly Case[] = [
     prints: /^disconnect\s*:\s*[\d.]+/m,
     endless: true,
   },
-  ...['ib_send_bw -n 100', 'ib_write_bw -n 100 -q 4', 'ib_read_bw -n 100', 'ib_atomic_bw -n 100'].map(perftest),
-  ...['ib_send_lat -n 100', 'ib_write_lat -n 100', 'ib_read_lat -n 100', 'ib_send_lat -n 100 -c UD'].map(perftest),
+  ...['ib_send_bw -n 100', 'ib_write_bw -n 100 -q 4', 'ib_read_bw -n 100', 'ib_atomic_bw -n 100'].map(
+    perftest,
+  ),
+  ...['ib_send_lat -n 100', 'ib_write_lat -n 100', 'ib_read_lat -n 100', 'ib_send_lat -n 100 -c UD'].map(
+    perftest,
+  ),
 ];
 
 const report = new Report('rdma_cm', ROADS);
@@ -107,7 +111,9 @@ const roads = new Map<RoadName, Road>();
 let network: Network;
 
 beforeAll(async () => {
-  const programs = CASES.flatMap(({ server, client }) => [server, client]).map((line) => line.split(' ')[0] ?? '');
+  const programs = CASES.flatMap(({ server, client }) => [server, client]).map(
+    (line) => line.split(' ')[0] ?? '',
+  );
   requireAll([...new Set([...programs, 'ibv_devinfo'])]);
   network = await Network.create();
   for (const name of ROADS) roads.set(name, await makeRoad(network, name));
@@ -137,7 +143,10 @@ async function untilAsleep(program: Program): Promise<void> {
 const addressOf = (road: Road, end: End): string =>
   end === road.server || road.name !== 'udp-veth' ? road.address : network.b.ipv4;
 
-async function runCase(road: Road, { server, client, prints, clientPrints, endless, fault }: Case): Promise<string> {
+async function runCase(
+  road: Road,
+  { server, client, prints, clientPrints, endless, fault }: Case,
+): Promise<string> {
   const port = `${freshPort()}`;
   const start = (line: string, end: End): Program => {
     const values: Record<string, string> = {
