@@ -32,6 +32,7 @@ int rdmakit_gsi_open(void)
 	int err = sr_engine_start();
 	if (err)
 		return -err;
+	sr_device_freshen(); /* a listener opens no device, and the receiver must know our addresses (demux.c) */
 	sr_lock();
 	if (gsi.fd < 0) {
 		gsi.queue = malloc(QUEUE * sizeof(*gsi.queue));
