@@ -4,8 +4,9 @@
  *   streaming   recvmmsg() with UDP_GRO, so that one buffer may hold up to 64 KiB of packets of one sender, which are taken
  *               apart here; the kernel says where they were sent to, and stamps them with their arrival for congestion control
  *   plain       one packet each recvfrom(), and nothing but its bytes and source: 0.5 us less of every hop, most of it in the
- *               looks that find nothing. The destination is the address of the queue pair; the ICRC proves it. A process
- *               with UD queue pairs does not enter this mode; for the few other datagrams it is found by the ICRC (demux.c).
+ *               looks that find nothing. The destination is the address of the queue pair; the ICRC proves it. Only a
+ *               process with connected queue pairs and no others enters this mode; where the few other datagrams were sent to
+ *               (queue pair 1) is found by the ICRC (demux.c).
  *
  * Inside an application's poll only the socket that had the last packet is looked at each time, the other now and then.
  */
@@ -165,7 +166,8 @@ static void enter_streaming(struct receiver *r)
 	r->in_a_row = 0;
 }
 
-static bool datagrams_expected(void) { return sr.wire_users != sr.wire_connected; }
+/* Connected queue pairs only. Without any, what comes is for queue pair 1, whose owner may not have looked at a device yet. */
+static bool plain_suffices(void) { return sr.wire_connected && sr.wire_users == sr.wire_connected; }
 
 /* After a look with control messages. */
 static void note_stream(struct receiver *r, int found)
@@ -180,7 +182,7 @@ static void note_stream(struct receiver *r, int found)
 	uint64_t ago_ns = sr_wire.now_ns - r->streamed_ns;
 	if (ago_ns > STAMPS_ON_NS)
 		set_stamps(r, false);
-	if (ago_ns < STREAM_NS || datagrams_expected())
+	if (ago_ns < STREAM_NS || !plain_suffices())
 		return;
 	if (r->mode == STREAMING) {
 		set_option(r, IPPROTO_UDP, UDP_GRO, 0);
@@ -232,7 +234,7 @@ static int receive_plain(struct receiver *r)
 static int receive_all(struct receiver *r)
 {
 	int packets = 0;
-	if (r->mode == PLAIN && datagrams_expected())
+	if (r->mode == PLAIN && !plain_suffices())
 		enter_streaming(r);
 	for (int round = 0; round < RX_ROUNDS; round++) {
 		if (r->mode == PLAIN) {
