@@ -76,7 +76,7 @@ static void *late_sender(void *arg)
 	int fd = *(int *)arg;
 	for (int i = 0; i < 5; i++) {
 		vk_sleep_ms(3);
-		send(fd, "0123456789" + i, 2, 0);
+		send(fd, &"0123456789"[i], 2, 0);
 	}
 	return NULL;
 }

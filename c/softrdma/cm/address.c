@@ -1,5 +1,6 @@
 /* address.c - from addresses to devices and routes: binding and resolving. */
 #define _GNU_SOURCE
+#include <stdatomic.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@ int sr_cm_attach_device(struct sr_cm_id *id, const union ibv_gid *gid, uint32_t 
 	p->pd = pd;
 	id->gid = *gid;
 	id->gid_index = index;
+	atomic_store_explicit(&id->watched, c, memory_order_release);
 	return 0;
 }
 

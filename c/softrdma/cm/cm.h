@@ -35,6 +35,7 @@ struct sr_cm_id {
 	bool sync;		   /* the channel is ours, and calls wait for their event */
 	bool bound, addr_resolved, route_resolved, listening, connecting;
 	bool removed;		   /* its device is gone and it was told */
+	struct ibv_context *_Atomic watched; /* id.verbs, for the thread that watches devices: it looks without asking the owner */
 	int port_row;		   /* of the shared table of ports, -1 none */
 	int backlog, waiting;	   /* listener: requests that wait to be fetched */
 	struct sr_cm_conn *conn;   /* NULL while there is none */

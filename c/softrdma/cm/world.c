@@ -1,5 +1,6 @@
 /* world.c - the process's one state machine, the lock around it, and the thread that feeds it with messages and time. */
 #define _GNU_SOURCE
+#include <stdatomic.h>
 #include <errno.h>
 #include <linux/rtnetlink.h>
 #include <poll.h>
@@ -73,7 +74,8 @@ static void look_for_removed_devices(void)
 	sr_cm_lock();
 	sr_list_for(n, next, &cm.ids) {
 		struct sr_cm_id *id = sr_list_entry(n, struct sr_cm_id, node);
-		if (id->removed || !id->id.verbs || !rdmakit_device_gone(id->id.verbs->device))
+		struct ibv_context *c = atomic_load_explicit(&id->watched, memory_order_acquire);
+		if (id->removed || !c || !rdmakit_device_gone(c->device))
 			continue;
 		id->removed = true;
 		sr_cm_post_locked(id, RDMA_CM_EVENT_DEVICE_REMOVAL, 0);
