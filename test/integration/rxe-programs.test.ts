@@ -13,6 +13,8 @@ import {
   BOOT_LIMIT_MS,
   type Fate,
   type IpVersion,
+  isExhaustive,
+  isUsualWay,
   KERNELS,
   RxeVm,
   type Server,
@@ -144,7 +146,6 @@ const nameOf = ({ ip, mtu, server }: Way): string => `${ip} ${mtu} ${server}`;
 const SELECTION = new Set(
   [...PINGPONGS, ...PERFTESTS].filter((line) => !line.includes('_lat') && !line.includes('-e')),
 );
-const isSelected = ({ ip, mtu }: Way): boolean => (ip === 'IPv4') === (mtu === 1500);
 
 const why = whyNoVm();
 if (why) console.error(`NOT RUN: nothing here is compared with the kernel's Soft-RoCE, because ${why}.`);
@@ -207,7 +208,9 @@ async function runCm(
 
 describe.skipIf(why !== undefined).each(KERNELS)('$name', ({ name, linesOf }) => {
   const isAll = linesOf === 'all';
-  const columns = MTUS.flatMap(ways).filter((way) => isAll || isSelected(way));
+  const columns = MTUS.flatMap(ways).filter(
+    ({ ip, mtu }) => isUsualWay(ip, mtu) && (isAll || isExhaustive || mtu === 1500),
+  );
   const report = new Report(`${name}: server (us/iteration)`, columns.map(nameOf));
   let vm: RxeVm;
 
@@ -249,9 +252,7 @@ describe.skipIf(why !== undefined).each(KERNELS)('$name', ({ name, linesOf }) =>
     beforeAll(() => vm.setMtu(mtu));
     for (const way of columns.filter((each) => each.mtu === mtu)) {
       const isFirst = way.ip === 'IPv4' && mtu === 1500;
-      // All of it with each address family and each frame size once; the other two pairs get the selection, unless asked for.
-      const isWhole =
-        isAll && (isFirst || (way.ip === 'IPv6' && mtu === 9000) || process.env.RDMAKIT_RXE === 'all');
+      const isWhole = isAll && (isFirst || isExhaustive);
       const lines = [...PINGPONGS, ...PERFTESTS, ...(isFirst ? VARIANTS : [])];
       for (const line of lines.filter((each) => isWhole || SELECTION.has(each))) {
         test(

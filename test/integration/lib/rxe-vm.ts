@@ -63,6 +63,11 @@ export interface RxePairSpec {
   env?: Record<string, string>;
 }
 
+/** `RDMAKIT_RXE=all` runs every combination, some ten minutes; else each address family and each frame size comes once. */
+export const isExhaustive = process.env.RDMAKIT_RXE === 'all';
+export const isUsualWay = (ip: IpVersion, mtu: number): boolean =>
+  isExhaustive || (ip === 'IPv4') === (mtu === 1500);
+
 /** Why no such machine can run here; undefined when it can. Missing Debian packages are not among the reasons. */
 export function whyNoVm(): string | undefined {
   if (process.arch !== 'x64') return `the image is for x86-64 and this machine is ${process.arch}`;
