@@ -76,16 +76,19 @@ export function text<const D extends ValueDoc & { completes?: Completes }>(doc: 
   return valued((value) => value, doc as D & ValueDoc, 'TEXT', doc.completes ?? 'nothing');
 }
 
-/** One of a fixed set of words. */
+/** The word of a fixed set that was meant: tables print `RC` where options take `rc`. */
+function pick<const C extends readonly string[]>(words: C, value: string): C[number] {
+  const found = words.find((word) => word.toLowerCase() === value.toLowerCase());
+  if (found === undefined) throw new UnitError(`'${value}' is not one of ${words.join(', ')}`);
+  return found;
+}
+
+/** One of a fixed set of words, in any case. */
 export function choice<const C extends readonly string[], const D extends ValueDoc>(
   choices: C,
   doc: D,
 ): Option<Given<C[number], D>> {
-  const parse = (value: string): C[number] => {
-    if (choices.includes(value)) return value as C[number];
-    throw new UnitError(`'${value}' is not one of ${choices.join(', ')}`);
-  };
-  return valued(parse, doc, choices.join('|'), choices);
+  return valued((value) => pick(choices, value), doc, choices.join('|'), choices);
 }
 
 /** A comma-separated set of words out of a fixed set: `--transport rc,ud`. In the order given, no duplicates. */
@@ -93,13 +96,9 @@ export function choices<const C extends readonly string[], const D extends Value
   known: C,
   doc: D,
 ): Option<Given<C[number][], D>> {
-  const parse = (value: string): C[number][] => {
-    const words = value.split(',');
-    for (const word of words) {
-      if (!known.includes(word)) throw new UnitError(`'${word}' is not one of ${known.join(', ')}`);
-    }
-    return [...new Set(words)] as C[number][];
-  };
+  const parse = (value: string): C[number][] => [
+    ...new Set(value.split(',').map((word) => pick(known, word))),
+  ];
   return { ...valued(parse, doc, 'LIST', known), commaList: true };
 }
 

@@ -43,6 +43,13 @@ describe('values', () => {
     expect((await optionsOf('-i', '200us')).interval).toBe(200e3);
   });
 
+  test('words of a fixed set are taken in any case', async () => {
+    expect(await optionsOf('--mode', 'SEND', '--kinds', 'RC,rc,Ud')).toMatchObject({
+      mode: 'send',
+      kinds: ['rc', 'ud'],
+    });
+  });
+
   test('positionals keep their text, and `--` ends the options', async () => {
     const { out } = await run(['echo', '--json', '007', '--', '--size', '-x']);
     expect(JSON.parse(out).words).toEqual(['007', '--size', '-x']);
