@@ -65,8 +65,9 @@ const steps = [
   })),
 ];
 
-/** Lines of a failed step that are shown; the rest of a long log is its end that matters. */
+/** Lines of a failed step that are shown: its end, without what make and bun say of each thing that went well. */
 const SHOWN_LINES = 200;
+const WENT_WELL = /^ {2}(CC|LD|ok) |^\(pass\) /;
 
 /** Runs one step in a process group of its own, so that nothing it started outlives its limit. */
 function runStep(step) {
@@ -122,7 +123,16 @@ async function attempt(step, number) {
     console.log(`ok      ${step.name} (${seconds} s${which})`);
   } else {
     console.log(`FAILED  ${step.name} (${seconds} s${which}): ${reason}\n        ${step.run.join(' ')}`);
-    console.log(log.trimEnd().split('\n').slice(-SHOWN_LINES).join('\n').replaceAll(/^/gm, '    | '));
+    const lines = log
+      .trimEnd()
+      .split('\n')
+      .filter((line) => !WENT_WELL.test(line));
+    console.log(
+      lines
+        .slice(-SHOWN_LINES)
+        .map((line) => `    | ${line}`)
+        .join('\n'),
+    );
   }
   return ok;
 }
