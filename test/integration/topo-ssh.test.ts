@@ -189,7 +189,8 @@ describe('discover over ssh', () => {
 test('probe over ssh: the matrix of a WAN between hosts, and nothing stays behind on them', async () => {
   const topology = readMatrix('name,A,B\nA,-,20Mbps/20ms/5%\nB,10Mbps/20ms,-\n');
   const made = await lab('p', topology);
-  const before = readdirSync(tmpdir()).filter((name) => name.startsWith('tmp.'));
+  const left = (): string[] => readdirSync(tmpdir()).filter((name) => name.startsWith('rdmakit-probe.'));
+  const before = left();
   const { code, out, err } = rdmakit(made.inside, [
     'topo',
     'probe',
@@ -217,5 +218,5 @@ test('probe over ssh: the matrix of a WAN between hosts, and nothing stays behin
   expect(pairs[0]?.loss_low).toBeGreaterThan(0.03);
   expect(pairs[0]?.loss_high).toBeLessThan(0.07);
   expect(pairs[1]?.loss_low).toBeLessThan(0.001);
-  expect(readdirSync(tmpdir()).filter((name) => name.startsWith('tmp.'))).toEqual(before);
+  expect(left()).toEqual(before);
 });

@@ -175,6 +175,8 @@ export function planEmulation(topology: Topology, options: EmulationOptions): Pl
         'net.ipv4.fib_multipath_hash_policy=1',
         'net.ipv4.conf.all.rp_filter=0',
         'net.ipv4.conf.default.rp_filter=0',
+        // A cable that is pulled takes its next hop out at both ends, as a routing protocol would.
+        'net.ipv4.conf.all.ignore_routes_with_linkdown=1',
       ],
       // 6.11 and newer, or absent; a machine without IPv6 has not the second.
       [
