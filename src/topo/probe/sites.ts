@@ -67,7 +67,7 @@ const MACHINES: Record<string, string> = { x64: 'x86_64', arm64: 'aarch64' };
 /** Copies the agent to a host; the folder it is in there. */
 function upload(ssh: Ssh, host: string): Promise<string> {
   const script =
-    'umask 077; d=$(mktemp -d "${TMPDIR:-/tmp}/rdmakit-probe.XXXXXX") && cat >"$d/rdmakit-probe" && chmod 700 "$d/rdmakit-probe" && echo "$d"';
+    'umask 077; d=$(mktemp -d -t rdmakit-probe.XXXXXX) && cat >"$d/rdmakit-probe" && chmod 700 "$d/rdmakit-probe" && echo "$d"';
   const [shell = '', ...args] = sshCommand(ssh, host, script);
   return new Promise((resolve, reject) => {
     const child = spawn(shell, args, { stdio: ['pipe', 'pipe', 'pipe'] });
