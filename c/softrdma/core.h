@@ -448,6 +448,8 @@ struct sr_qp *sr_qp_find(uint32_t qpn); /* by full 24-bit number, or NULL */
 
 /* Wakes the helper thread (a deadline became earlier than it knows, a fd must be watched). Not locked. */
 void sr_helper_kick(void);
+/* Something is due then: wakes the helper thread if it sleeps beyond. Under sr.lock. */
+void sr_helper_remind(uint64_t deadline_ns);
 
 /* One round of progress on both roads; `in_poll` when an application's poll runs it. Returns how much was done. */
 int sr_progress_locked(bool in_poll);

@@ -5,6 +5,8 @@
  *   standing back   an application polls: look in every TICK_NS whether it still does
  *   working         nobody polls and there is work: progress, then spin briefly for more
  *   asleep          nothing to do: epoll until a doorbell, a packet, a timer, a new or a lost peer
+ * An application that waits for events sets timers while this thread is asleep, and wakes it when it would sleep beyond them
+ * (sr_helper_remind()). It would have to for every message; so while messages come the sleep is a nap.
  * Peers ring the doorbell only while the segment's `asleep` flag is set. The flag and the rings are a Dekker pair; the
  * expensive half of its fence is on this side (membarrier), so that senders pay nothing.
  */
@@ -23,6 +25,8 @@
 
 #define TICK_NS 500000u
 #define SPIN_NS 20000u
+#define NAP_NS 1000000u
+#define NAPS_FOR_NS 10000000u /* after the last traffic on the wire */
 
 static struct {
 	int epoll;
@@ -30,6 +34,7 @@ static struct {
 	pthread_t thread;
 	bool wire_watched;
 	bool wire_ready; /* something lies in the wire's sockets */
+	uint64_t until_ns; /* asleep: when it wakes by itself; under sr.lock */
 	int wire_fds;
 } helper = { .epoll = -1, .doorbell = -1 };
 
@@ -43,6 +48,14 @@ void sr_helper_kick(void)
 	if (helper.doorbell >= 0 && write(helper.doorbell, &one, sizeof one) < 0) {
 		/* EAGAIN: the counter is full, so it is awake already */
 	}
+}
+
+void sr_helper_remind(uint64_t deadline_ns)
+{
+	if (!atomic_load_explicit(&sr.helper_asleep, memory_order_relaxed) || helper.until_ns < NAP_NS || deadline_ns >= helper.until_ns - NAP_NS)
+		return;
+	helper.until_ns = 0;
+	sr_helper_kick();
 }
 
 static void drain_doorbell(void *arg)
@@ -144,18 +157,17 @@ static void work(void)
 	}
 }
 
-static int64_t until(uint64_t deadline_ns)
+/* How long to sleep; negative: without end. Notes it for sr_helper_remind(). */
+static int64_t sleep_ns(void)
 {
-	if (deadline_ns == UINT64_MAX)
+	uint64_t now = sr_now_ns(), wire = sr_wire_next_deadline_ns(), shm = sr_shm_next_deadline_ns();
+	uint64_t deadline = wire < shm ? wire : shm;
+	if (deadline > now + NAP_NS && sr.wire_connected && sr_wire_quiet_ns() < NAPS_FOR_NS)
+		deadline = now + NAP_NS;
+	helper.until_ns = deadline;
+	if (deadline == UINT64_MAX)
 		return -1;
-	uint64_t now = sr_now_ns();
-	return deadline_ns > now ? (int64_t)(deadline_ns - now) : 0;
-}
-
-static uint64_t next_deadline(void)
-{
-	uint64_t a = sr_wire_next_deadline_ns(), b = sr_shm_next_deadline_ns();
-	return a < b ? a : b;
+	return deadline > now ? (int64_t)(deadline - now) : 0;
 }
 
 static void *run(void *arg)
@@ -189,7 +201,7 @@ static void *run(void *arg)
 		int done = sr_progress_locked(false); /* what arrived before the flag was seen */
 		sr_wire_flush_acks();
 		sr_shm_flush_acks();
-		int64_t timeout = done ? 0 : until(next_deadline());
+		int64_t timeout = done ? 0 : sleep_ns();
 		sr_unlock();
 		wait_events(timeout);
 		seen = atomic_load_explicit(&sr.polls, memory_order_relaxed);

@@ -140,6 +140,7 @@ void sr_wire_kick(struct sr_qp *qp)
 		sr_rsp_ack(w);
 	sr_tx_flush();
 	bury();
+	sr_helper_remind(sr_wire_next_deadline_ns());
 }
 
 static int transmit_round(void)
@@ -214,6 +215,8 @@ int sr_wire_progress(void)
 	ack_round(!sr.in_poll);
 	sr_tx_flush();
 	bury();
+	if (sr.in_poll)
+		sr_helper_remind(sr_wire_next_deadline_ns());
 	return done;
 }
 
