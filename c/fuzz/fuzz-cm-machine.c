@@ -89,6 +89,7 @@ static void act(struct cm_net *n, struct input *in, uint8_t what)
 		break;
 	case 7:
 		h->mute = byte(in) & 1;
+		h->closed = byte(in) & 1;
 		break;
 	}
 }
@@ -113,7 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			cm_net_run(n, UINT64_C(1000000) << (what & 15));
 	}
 	for (int i = 0; i < 2; i++) {
-		n->host[i].mute = false;
+		n->host[i].mute = n->host[i].closed = false;
 		n->host[i].answer = -1; /* nobody takes what comes late */
 		sr_list_for(u, next, &n->host[i].users) cm_net_release(sr_list_entry(u, struct cm_net_user, node));
 	}

@@ -6,6 +6,7 @@
 struct cm_net_packet {
 	struct sr_list node;
 	struct cm_net_host *to;
+	bool returned;
 	uint64_t due_ns;
 	struct sr_gsi_path path;
 	uint8_t mad[SR_CM_MAD_BYTES];
@@ -21,12 +22,13 @@ struct cm_net_host *cm_net_other(struct cm_net_host *h) { return &h->net->host[h
 
 static bool happens(struct cm_net *n, unsigned of_1000) { return cm_net_random(n) % 1000 < of_1000; }
 
-static void fly(struct cm_net *n, struct cm_net_host *to, const struct sr_gsi_path *path, const uint8_t *mad)
+static void fly(struct cm_net *n, struct cm_net_host *to, bool returned, const struct sr_gsi_path *path, const uint8_t *mad)
 {
 	struct cm_net_packet *p = calloc(1, sizeof(*p));
 	if (!p)
 		return;
 	p->to = to;
+	p->returned = returned;
 	p->path = *path;
 	p->due_ns = n->now_ns + 100000 + (happens(n, n->late) ? (uint64_t)cm_net_random(n) % 400000000u : 0);
 	memcpy(p->mad, mad, sizeof(p->mad));
@@ -41,9 +43,10 @@ static int send_mad(void *arg, const struct sr_gsi_path *path, const uint8_t *ma
 	memcpy(h->last_sent, mad, sizeof(h->last_sent));
 	if (h->mute)
 		return 0;
+	bool returned = cm_net_other(h)->closed;
 	for (int copies = happens(h->net, h->net->dup) ? 2 : 1; copies; copies--)
 		if (!happens(h->net, h->net->loss))
-			fly(h->net, cm_net_other(h), &turned, mad);
+			fly(h->net, returned ? h : cm_net_other(h), returned, returned ? path : &turned, mad);
 	return 0;
 }
 
@@ -185,7 +188,7 @@ void cm_net_run(struct cm_net *n, uint64_t for_ns)
 			if (first->due_ns > n->now_ns)
 				n->now_ns = first->due_ns;
 			sr_list_del(&first->node);
-			sr_cm_receive(&first->to->machine, n->now_ns, &first->path, first->mad);
+			(first->returned ? sr_cm_returned : sr_cm_receive)(&first->to->machine, n->now_ns, &first->path, first->mad);
 			free(first);
 			continue;
 		}

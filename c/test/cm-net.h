@@ -28,6 +28,7 @@ struct cm_net_host {
 	int answer;            /* to requests: 0 takes them, else what ops.request returns */
 	bool accept;           /* and accepts at once */
 	bool mute;             /* nothing it sends arrives */
+	bool closed;           /* nobody has its UDP port: what is sent to it comes back */
 	uint32_t next_qpn;
 	unsigned requests, sent;
 	struct cm_net_user *newest; /* request */

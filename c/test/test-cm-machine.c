@@ -173,6 +173,70 @@ static void nobody_there(void **state)
 	assert_int_equal(b->machine.counters.unanswered, b->requests);
 }
 
+/* No process has the port there: known after a moment, in which one may come up; also when most of what comes back is lost. */
+static void a_host_without_the_port(void **state)
+{
+	(void)state;
+	b->closed = true;
+	for (n->loss = 0; n->loss < 1000; n->loss += 700) {
+		struct cm_net_user *u = cm_net_connect(a, 0), *asks = cm_net_ask(a);
+		cm_net_run(n, 200 * MS);
+		assert_int_equal(u->seen[SR_CM_HAPPENED_UNREACHABLE] + asks->seen[SR_CM_HAPPENED_UNREACHABLE], 0);
+		cm_net_run(n, n->loss ? 30 * S : 200 * MS);
+		assert_int_equal(u->seen[SR_CM_HAPPENED_UNREACHABLE], 1);
+		assert_int_equal(u->last_status, -ECONNREFUSED);
+		assert_int_equal(asks->last_status, -ECONNREFUSED);
+	}
+	n->loss = 0;
+	struct cm_net_user *u = cm_net_connect(a, 0);
+	cm_net_run(n, 200 * MS);
+	b->closed = false;
+	cm_net_run(n, 1 * S);
+	assert_int_equal(u->conn->state, SR_CM_ESTABLISHED);
+}
+
+/* The peer answered the goodbye and ended; the answer was lost. */
+static void a_lost_goodbye(void **state)
+{
+	(void)state;
+	struct cm_net_user *u = cm_net_connect(a, 0);
+	cm_net_run(n, 10 * MS);
+	b->mute = true;
+	assert_int_equal(cm_net_disconnect(u), 0);
+	cm_net_run(n, 10 * MS);
+	b->mute = false;
+	b->closed = true;
+	cm_net_run(n, 1 * S);
+	assert_int_equal(u->seen[SR_CM_HAPPENED_DISCONNECTED], 1);
+	assert_int_equal(u->last_status, 0);
+}
+
+/* "Returned" is believed of what was sent last, to that host, and only while it waits for an answer. */
+static void forged_returns_change_nothing(void **state)
+{
+	(void)state;
+	struct cm_net_user *u = cm_net_connect(a, 0);
+	uint8_t mad[SR_CM_MAD_BYTES];
+	struct sr_gsi_path path = { .local = a->gid, .remote = b->gid };
+	memcpy(mad, a->last_sent, sizeof(mad));
+	for (unsigned i = 0; i < sizeof(mad); i++) {
+		mad[i] ^= 1;
+		for (int times = 0; times < 10; times++)
+			sr_cm_returned(&a->machine, n->now_ns + S, &path, mad);
+		mad[i] ^= 1;
+	}
+	path.remote.raw[15] ^= 1;
+	for (int times = 0; times < 10; times++)
+		sr_cm_returned(&a->machine, n->now_ns + S, &path, mad);
+	assert_int_equal(u->conn->state, SR_CM_REQ_SENT);
+	assert_int_equal(a->machine.counters.unknown_id, 10 * (sizeof(mad) + 1));
+	cm_net_run(n, 2 * S);
+	assert_int_equal(u->conn->state, SR_CM_ESTABLISHED);
+	path.remote.raw[15] ^= 1;
+	sr_cm_returned(&a->machine, n->now_ns, &path, a->last_sent);
+	assert_int_equal(u->conn->state, SR_CM_ESTABLISHED);
+}
+
 /* The application takes its time: repeated requests are answered with patience, and waiting goes on beyond the usual end. */
 static void a_slow_application(void **state)
 {
@@ -414,7 +478,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_connection), T(many_on_a_bad_network), T(a_lost_reply), T(a_lost_rtu), T(a_lost_rtu_and_a_disconnect),
-		T(nobody_there), T(a_slow_application), T(a_withdrawn_request), T(a_rejection), T(no_such_service),
+		T(nobody_there), T(a_host_without_the_port), T(a_lost_goodbye), T(forged_returns_change_nothing),
+		T(a_slow_application), T(a_withdrawn_request), T(a_rejection), T(no_such_service),
 		T(both_disconnect), T(a_dead_peer), T(a_stale_connection), T(forgeries_change_nothing), T(a_replayed_request),
 		T(garbage_is_counted), T(a_service_lookup), T(wrong_calls_are_refused), cmocka_unit_test(acknowledgement_timeouts),
 	};

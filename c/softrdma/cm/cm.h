@@ -69,7 +69,7 @@ struct sr_cm_world {
 	struct sr_cm_machine machine;
 	struct sr_list ids;
 	uint64_t wake_ns; /* when the thread will look at the timers */
-	int gsi_fd, wake_fd, netlink_fd;
+	int gsi_fd, wake_fd, netlink_fd, returns_fd;
 };
 extern struct sr_cm_world cm;
 

@@ -11,7 +11,8 @@
  *   - messages are repeated early at first (250 ms, doubling up to the negotiated response time), and given up after the time
  *     that the kernel's sixteen repetitions take;
  *   - "no such service" is believed the sixth time, 0.3 s later: programs that listen anew for each connection are met in between;
- *   - a disconnect request is answered at once: our side of the queue pair has nothing to wait for.
+ *   - a disconnect request is answered at once: our side of the queue pair has nothing to wait for;
+ *   - a host that returns our messages (ICMP "port unreachable") has no process left that knows of the connection.
  */
 #ifndef SR_CM_MACHINE_H
 #define SR_CM_MACHINE_H
@@ -44,7 +45,7 @@ enum sr_cm_happening_type {
 	SR_CM_HAPPENED_REP,          /* the peer accepted: set up the queue pair and call sr_cm_establish() */
 	SR_CM_HAPPENED_ESTABLISHED,
 	SR_CM_HAPPENED_REJECTED,     /* status: enum sr_cm_reason */
-	SR_CM_HAPPENED_UNREACHABLE,  /* status: -errno */
+	SR_CM_HAPPENED_UNREACHABLE,  /* status: -ETIMEDOUT, or -ECONNREFUSED when the host says that nobody receives such messages */
 	SR_CM_HAPPENED_DISCONNECTED, /* status: 0, or -ETIMEDOUT when the peer did not answer */
 	SR_CM_HAPPENED_TIMEWAIT_EXIT,
 	SR_CM_HAPPENED_SIDR,         /* status: enum sr_cm_sidr_status */
@@ -79,7 +80,7 @@ struct sr_cm_conn {
 	void *user;        /* NULL: released */
 	/* the message being repeated until it is answered */
 	uint8_t last[SR_CM_MAD_BYTES];
-	uint64_t interval_ns, response_ns, give_up_ns;
+	uint64_t asked_ns, interval_ns, response_ns, give_up_ns;
 	struct sr_cm_timer timer;
 	struct sr_list by_id, by_remote, by_qpn;
 };
@@ -125,6 +126,8 @@ void sr_cm_machine_free(struct sr_cm_machine *m);
 
 /* Every call brings the time, which never goes back. */
 void sr_cm_receive(struct sr_cm_machine *m, uint64_t now_ns, const struct sr_gsi_path *path, const uint8_t mad[SR_CM_MAD_BYTES]);
+/* A message of ours came back from its destination: no process there has the UDP port open. */
+void sr_cm_returned(struct sr_cm_machine *m, uint64_t now_ns, const struct sr_gsi_path *path, const uint8_t mad[SR_CM_MAD_BYTES]);
 /* Runs what is due. Returns when to be called next, UINT64_MAX for never. */
 uint64_t sr_cm_run_timers(struct sr_cm_machine *m, uint64_t now_ns);
 

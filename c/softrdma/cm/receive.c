@@ -257,6 +257,44 @@ static bool ask_again(struct sr_cm_machine *m, struct sr_cm_conn *c)
 	return true;
 }
 
+/* No process listens there, or not yet: as much as "no such service" from one. Hosts return only so
+ * many messages a second, so it is time that counts. */
+static void nobody_listens(struct sr_cm_machine *m, struct sr_cm_conn *c)
+{
+	if (m->now_ns - c->asked_ns < (REFUSED_NS << REFUSALS) && ask_again(m, c))
+		return;
+	sr_cm_tell(m, c, SR_CM_HAPPENED_UNREACHABLE, -ECONNREFUSED, NULL);
+	sr_cm_end(m, c);
+}
+
+void sr_cm_returned(struct sr_cm_machine *m, uint64_t now_ns, const struct sr_gsi_path *path, const uint8_t mad[SR_CM_MAD_BYTES])
+{
+	struct sr_cm_mad sent;
+	m->now_ns = now_ns;
+	struct sr_cm_conn *c = sr_cm_decode(&sent, mad) ? sr_cm_find(m, sent.local_id) : NULL;
+	/* Whoever has not seen the message cannot know its random numbers. */
+	if (!c || memcmp(c->last, mad, sizeof(c->last)) != 0 || !same_gid(&c->path.remote, &path->remote)) {
+		m->counters.unknown_id++;
+		return;
+	}
+	switch (c->state) {
+	case SR_CM_REQ_SENT:
+	case SR_CM_SIDR_REQ_SENT:
+		nobody_listens(m, c);
+		break;
+	case SR_CM_REP_SENT:
+		sr_cm_tell(m, c, SR_CM_HAPPENED_UNREACHABLE, -ECONNREFUSED, NULL);
+		sr_cm_end(m, c);
+		break;
+	case SR_CM_DREQ_SENT:
+		sr_cm_tell(m, c, SR_CM_HAPPENED_DISCONNECTED, 0, NULL);
+		sr_cm_time_wait(m, c);
+		break;
+	default:
+		m->counters.wrong_state++;
+	}
+}
+
 static void on_rej(struct sr_cm_machine *m, const struct sr_gsi_path *path, const struct sr_cm_mad *in)
 {
 	struct sr_cm_conn *c = NULL;

@@ -48,6 +48,7 @@ void sr_cm_say_last(struct sr_cm_machine *m, struct sr_cm_conn *c, const struct 
 void sr_cm_ask(struct sr_cm_machine *m, struct sr_cm_conn *c, const struct sr_cm_mad *out)
 {
 	c->response_ns = sr_cm_code_ns(SR_CM_RESPONSE_TIMEOUT) + 2 * sr_cm_code_ns(SR_CM_PACKET_LIFE_TIME);
+	c->asked_ns = m->now_ns;
 	c->interval_ns = FIRST_REPEAT_NS;
 	c->give_up_ns = m->now_ns + (SR_CM_MAX_RETRIES + 1) * c->response_ns;
 	sr_cm_timer_set(&m->timers, &c->timer, m->now_ns + c->interval_ns);

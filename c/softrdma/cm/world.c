@@ -20,6 +20,7 @@ struct sr_cm_world cm = {
 	.gsi_fd = -1,
 	.wake_fd = -1,
 	.netlink_fd = -1,
+	.returns_fd = -1,
 };
 
 int sr_cm_result(int err)
@@ -95,6 +96,16 @@ static void receive(void)
 	}
 }
 
+static void take_returned(void)
+{
+	static struct sr_gsi_mad mads[BATCH];
+	int n = rdmakit_gsi_returned(mads, BATCH);
+	sr_cm_lock();
+	for (int i = 0; i < n; i++)
+		sr_cm_returned(&cm.machine, sr_cm_now_ns(), &mads[i].path, mads[i].bytes);
+	sr_cm_unlock();
+}
+
 static void *run(void *arg)
 {
 	(void)arg;
@@ -103,14 +114,14 @@ static void *run(void *arg)
 		uint64_t now_ns = sr_cm_now_ns(), next_ns = sr_cm_run_timers(&cm.machine, now_ns);
 		cm.wake_ns = next_ns;
 		sr_cm_unlock();
-		struct pollfd fds[3] = { { .fd = cm.gsi_fd, .events = POLLIN }, { .fd = cm.wake_fd, .events = POLLIN },
-					 { .fd = cm.netlink_fd, .events = POLLIN } };
+		struct pollfd fds[4] = { { .fd = cm.gsi_fd, .events = POLLIN }, { .fd = cm.wake_fd, .events = POLLIN },
+					 { .fd = cm.netlink_fd, .events = POLLIN }, { .fd = cm.returns_fd } };
 		struct timespec left = { 0 };
 		if (next_ns != UINT64_MAX) {
 			uint64_t wait_ns = next_ns > now_ns ? next_ns - now_ns : 0;
 			left = (struct timespec){ (time_t)(wait_ns / 1000000000u), (long)(wait_ns % 1000000000u) };
 		}
-		if (ppoll(fds, 3, next_ns == UINT64_MAX ? NULL : &left, NULL) <= 0)
+		if (ppoll(fds, 4, next_ns == UINT64_MAX ? NULL : &left, NULL) <= 0)
 			continue;
 		if (fds[0].revents)
 			receive();
@@ -120,6 +131,8 @@ static void *run(void *arg)
 		}
 		if (fds[2].revents)
 			look_for_removed_devices();
+		if (fds[3].revents)
+			take_returned();
 	}
 	return NULL;
 }
@@ -183,6 +196,7 @@ static int start_locked(void)
 	if (fd < 0)
 		return -fd;
 	cm.gsi_fd = fd;
+	cm.returns_fd = rdmakit_gsi_returns_fd();
 	int err = sr_cm_machine_init(&cm.machine, &ops, rdmakit_gsi_slot());
 	if (err)
 		return err;

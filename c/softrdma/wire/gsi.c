@@ -2,6 +2,9 @@
 #define _GNU_SOURCE
 #include "gsi.h"
 #include <errno.h>
+#include <linux/errqueue.h>
+#include <netinet/icmp6.h>
+#include <netinet/ip_icmp.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -103,7 +106,68 @@ static struct sr_pkt header(void)
 static void path_of(const struct sr_gsi_path *p, struct sr_path *path)
 {
 	struct sr_av av = { .dgid = p->remote, .sgid = p->local, .traffic_class = p->traffic_class, .scope_ifindex = p->ifindex };
-	sr_path_init(path, &av);
+	sr_path_init_gsi(path, &av);
+}
+
+int rdmakit_gsi_returns_fd(void)
+{
+	sr_lock();
+	const struct sr_sender *s = sr_wire.fd >= 0 ? sr_port_gsi_sender() : NULL;
+	int fd = s && s->returns ? s->fd : -1;
+	sr_unlock();
+	return fd;
+}
+
+static bool says_unreachable_port(const struct sock_extended_err *e)
+{
+	return (e->ee_origin == SO_EE_ORIGIN_ICMP && e->ee_type == ICMP_DEST_UNREACH && e->ee_code == ICMP_PORT_UNREACH) ||
+	       (e->ee_origin == SO_EE_ORIGIN_ICMP6 && e->ee_type == ICMP6_DST_UNREACH && e->ee_code == ICMP6_DST_UNREACH_NOPORT);
+}
+
+/* Takes one error off the socket. 1: a MAD that came back; 0: something else; -1: there are no more. */
+static int take_returned(int fd, struct sr_gsi_mad *mad)
+{
+	uint8_t packet[SR_HEADERS_MAX + SR_MAD_BYTES + SR_ICRC_BYTES];
+	struct sockaddr_in6 to = { 0 };
+	union {
+		struct cmsghdr align;
+		uint8_t bytes[256];
+	} control;
+	struct iovec piece = { packet, sizeof(packet) };
+	struct msghdr m = { .msg_name = &to, .msg_namelen = sizeof(to), .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control,
+			    .msg_controllen = sizeof(control) };
+	struct sr_pkt p;
+	bool unreachable = false;
+	ssize_t len = recvmsg(fd, &m, MSG_ERRQUEUE | MSG_DONTWAIT);
+	if (len < 0)
+		return -1;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		struct sock_extended_err e;
+		bool error = (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR) ||
+			     (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR);
+		if (!error)
+			continue;
+		memcpy(&e, CMSG_DATA(c), sizeof(e));
+		unreachable = says_unreachable_port(&e);
+	}
+	if (!unreachable || to.sin6_family != AF_INET6 || 
+	    sr_pkt_decode(&p, packet, (size_t)len) != SR_PKT_OK || p.payload_len != SR_MAD_BYTES)
+		return 0;
+	*mad = (struct sr_gsi_mad){ 0 };
+	memcpy(mad->path.remote.raw, &to.sin6_addr, 16);
+	memcpy(mad->bytes, p.payload, SR_MAD_BYTES);
+	return 1;
+}
+
+int rdmakit_gsi_returned(struct sr_gsi_mad *mads, int max)
+{
+	int fd = rdmakit_gsi_returns_fd(), count = 0, taken = 0, error;
+	socklen_t len = sizeof(error);
+	while (fd >= 0 && count < max && (taken = take_returned(fd, &mads[count])) >= 0)
+		count += taken;
+	if (taken < 0) /* one that found no room in the queue: POLLERR would stay */
+		(void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	return count;
 }
 
 static void send_packet(const struct sr_gsi_path *p, const uint8_t *mad)

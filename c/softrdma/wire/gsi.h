@@ -42,6 +42,10 @@ int rdmakit_gsi_open(void);
 int rdmakit_gsi_receive(struct sr_gsi_mad *mads, int max);
 /* Sends one. 0, or the errno for which this road is closed; what is lost on the way is not known. */
 int rdmakit_gsi_send(const struct sr_gsi_path *path, const uint8_t mad[SR_MAD_BYTES]);
+/* A socket whose state is POLLERR while MADs wait that came back, -1 none; and these, up to `max`: no process of that host has the
+ * UDP port. Whoever knows their random numbers may have made them up. Returns their number. */
+int rdmakit_gsi_returns_fd(void);
+int rdmakit_gsi_returned(struct sr_gsi_mad *mads, int max);
 /* Index of the row of the device's GID table that has this address, -1 when there is none. */
 int rdmakit_gid_index(struct ibv_device *device, const union ibv_gid *gid);
 /* Interface of a device, and whether it is gone. */

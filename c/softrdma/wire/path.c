@@ -20,6 +20,13 @@ void sr_path_init(struct sr_path *path, const struct sr_av *av)
 	sr_icrc_path_init(&path->icrc, av->sgid.raw, av->dgid.raw, path->sender->port, SR_ROCE_PORT);
 }
 
+void sr_path_init_gsi(struct sr_path *path, const struct sr_av *av)
+{
+	sr_path_init(path, av);
+	path->sender = sr_port_gsi_sender();
+	sr_icrc_path_init(&path->icrc, av->sgid.raw, av->dgid.raw, path->sender->port, SR_ROCE_PORT);
+}
+
 #define PATHS 64
 #define EPOCH_US SR_CC_MIN_RTT_EPOCH_US
 

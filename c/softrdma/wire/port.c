@@ -33,7 +33,8 @@ static struct {
 	struct sr_sender general;
 	struct sr_sender at[SENDERS_MAX]; /* one a source address that was used */
 	unsigned count;
-} senders = { .general.fd = -1 };
+	struct sr_sender gsi; /* for queue pair 1 */
+} senders = { .general.fd = -1, .gsi.fd = -1 };
 
 static int set_int(int fd, int level, int option, int value) { return setsockopt(fd, level, option, &value, sizeof(value)); }
 
@@ -128,6 +129,20 @@ const struct sr_sender *sr_port_sender(const struct in6_addr *from, bool plain)
 	return s;
 }
 
+/* The errors of this socket would otherwise be told to whoever sends something else with it. */
+const struct sr_sender *sr_port_gsi_sender(void)
+{
+	struct sr_sender *s = &senders.gsi;
+	if (s->fd >= 0 || senders.general.fd < 0)
+		return s->fd >= 0 ? s : &senders.general;
+	if (open_sender(s, AF_INET6, &in6addr_any))
+		return &senders.general;
+	set_int(s->fd, IPPROTO_IP, IP_RECVERR, 1);
+	set_int(s->fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+	s->returns = true;
+	return s;
+}
+
 void sr_port_hooked(uint16_t port) { senders.general = (struct sr_sender){ .fd = -2, .general = true, .family = AF_INET6, .port = port }; }
 
 static void close_fd(int *fd)
@@ -143,6 +158,7 @@ static void close_senders(void)
 		if (!senders.at[i].general)
 			close_fd(&senders.at[i].fd);
 	senders.count = 0;
+	close_fd(&senders.gsi.fd);
 	close_fd(&senders.general.fd);
 }
 

@@ -29,6 +29,7 @@
 #define TX_SEGMENTS 64 /* UDP_MAX_SEGMENTS of kernels before 6.9 */
 #define TX_ARENA_BYTES (128 * 1024)
 #define TX_WAIT_MS 2
+#define TX_TOLD 4
 
 struct datagram {
 	struct sr_path path;
@@ -201,6 +202,7 @@ static int send_some(uint32_t first)
 /* What the kernel refuses is dropped and counted: to the protocol above it is a lost packet. */
 void sr_tx_flush(void)
 {
+	int told = 0;
 	for (uint32_t i = 0; i < tx.count; i++)
 		finish(&tx.datagrams[i], &tx.messages[i].msg_hdr);
 	for (uint32_t i = 0; sr_wire_hooks && i < tx.count; i++)
@@ -221,6 +223,9 @@ void sr_tx_flush(void)
 			if (errno == EAGAIN && poll(&writable, 1, TX_WAIT_MS) > 0)
 				continue;
 		}
+		/* The socket's errors of before, told to the next who sends, whose datagram did not go. */
+		if (tx.datagrams[sent].path.sender->returns && told++ < TX_TOLD)
+			continue;
 		if (errno == EIO && tx.datagrams[sent].segments > 1)
 			sr_wire.gso_off = true; /* a device that cannot checksum segments */
 		SR_COUNT(tx_errors);

@@ -44,6 +44,7 @@ struct sr_sender {
 	int fd;
 	sa_family_t family;  /* AF_INET or AF_INET6 */
 	bool general;
+	bool returns;	     /* what a host sends back (ICMP) can be read from it */
 	uint16_t port;	     /* the UDP source port, host order */
 	struct in6_addr from; /* unless general */
 };
@@ -241,6 +242,8 @@ void sr_port_close(void);
 /* The socket to send from that address with; the general one unless a plain unicast path allows better. Never NULL once the
  * road is open. */
 const struct sr_sender *sr_port_sender(const struct in6_addr *from, bool plain);
+/* The socket for queue pair 1; another one than that of data. */
+const struct sr_sender *sr_port_gsi_sender(void);
 /* For a network made of functions: everything goes from `port`. */
 void sr_port_hooked(uint16_t port);
 /* steer.c: `slot` of a packet that arrived here is not ours: passes it on. */
@@ -257,6 +260,7 @@ size_t sr_steer_receive(uint8_t *buf, size_t size, struct sockaddr_in6 *from, st
 
 /* path.c */
 void sr_path_init(struct sr_path *path, const struct sr_av *av);
+void sr_path_init_gsi(struct sr_path *path, const struct sr_av *av); /* of queue pair 1 */
 /* Smallest round trip that any queue pair of this process measured on the way to that address lately, `rtt_us` included. */
 uint32_t sr_path_min_rtt_us(const struct sr_path *path, uint32_t rtt_us);
 /* Forgets these measurements: another network begins. */
