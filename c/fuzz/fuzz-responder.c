@@ -36,7 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct sr_wire_qp *w = sr_qp(e[1].qp)->wire;
 		if (w && !(raw[8] & 0x40))
 			sr_put32(raw + 8, (uint32_t)raw[8] << 24 | ((w->rsp.psn + (uint32_t)(int8_t)raw[11]) & SR_PSN_MASK));
-		uint16_t flags = sr_op_flags[raw[0]];
+		uint32_t flags = sr_op_flags[raw[0]];
 		if (flags & (SR_H_RETH | SR_H_ATOMIC) && !(raw[8] & 0x20)) {
 			sr_put64(raw + 12, e[1].mr.key.iova + (sr_get16(raw + 18) & 0x1fff) - (raw[17] & 1 ? 16 : 0));
 			sr_put32(raw + 20, e[1].mr.key.key);

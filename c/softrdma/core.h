@@ -104,6 +104,22 @@ struct sr_mw {
 	struct sr_key key;         /* key.region is NULL while unbound */
 };
 
+/* ---- XRC domains --------------------------------------------------------------------------------------------------- */
+
+/* Which domain an ibv_xrcd is a handle of: all that were opened on one device and one inode name the same one. */
+struct sr_xrc_domain {
+	uint64_t dev, ino;         /* of the file; an anonymous domain has a random number and dev 0, which no file has */
+	uint64_t ifindex;          /* of the device's interface */
+};
+
+struct sr_xrcd {
+	struct ibv_xrcd xrcd;
+	struct sr_xrc_domain domain;
+	int fd;                    /* keeps the inode from being used again; -1 anonymous */
+	int row;                   /* shm/domains.h; -1 anonymous */
+	_Atomic uint32_t users;    /* queue pairs and receive queues made with this handle */
+};
+
 /* ---- completion queues --------------------------------------------------------------------------------------------- */
 
 struct sr_channel {
@@ -172,6 +188,8 @@ struct sr_srq {
 	uint32_t id;
 	uint32_t limit;            /* IBV_EVENT_SRQ_LIMIT_REACHED below this; 0 disarmed */
 	_Atomic uint32_t users;
+	struct sr_xrcd *xrcd;      /* XRC: id is then a number as queue pairs have them, in a space of its own */
+	struct sr_cq *cq;          /* XRC: where its completions go */
 };
 
 /* ---- address vectors ------------------------------------------------------------------------------------------------ */
@@ -237,6 +255,7 @@ struct sr_swqe {
 	uint32_t progress_bytes;   /* bytes sent (shm) or, for reads, received so far */
 	uint32_t message;          /* shm: the number this WQE was sent under */
 	uint32_t road_flags;       /* free for the road */
+	uint32_t srqn;             /* XRC: the receive queue over there */
 	struct ibv_sge sge[];
 };
 
@@ -286,9 +305,17 @@ struct sr_qp {
 	uint32_t path_mtu_bytes;
 	unsigned access;           /* qp_access_flags */
 	uint8_t port_mtu;
+	/* An XRC target has none of these four: it borrows them of the receive queue that a request names (engine/xrc.h). */
 	struct sr_pd *pd;
 	struct sr_cq *send_cq, *recv_cq;
 	struct sr_srq *srq;        /* or NULL */
+	struct sr_xrcd *xrcd;      /* XRC target, and handles of one; NULL when disowned */
+	struct sr_xrc_domain domain;
+	struct sr_list xrc_node;   /* XRC target: in sr.xrc_targets */
+	struct sr_list handles;    /* XRC target: of sr_qp.xrc_node, made by ibv_open_qp() */
+	struct sr_qp *shared;      /* such a handle's queue pair; NULL in all others */
+	bool disowned;             /* who made it has destroyed, or is about to destroy, its own handle */
+	uint32_t opens;            /* handles, that one included */
 	struct ibv_qp_attr attr;   /* as last modified, for ibv_query_qp */
 	struct ibv_qp_init_attr init;
 	struct sr_av av;           /* RC, UC */
@@ -336,6 +363,11 @@ struct sr_qp {
 
 static inline struct sr_qp *sr_qp(struct ibv_qp *qp) { return (struct sr_qp *)qp; }
 static inline enum ibv_qp_state sr_qp_state(const struct sr_qp *qp) { return qp->ex.qp_base.state; }
+/* Its requests are acknowledged. */
+static inline bool sr_qp_reliable(const struct sr_qp *qp) { return qp->type != IBV_QPT_UC && qp->type != IBV_QPT_UD; }
+/* An XRC initiator has no responder half, an XRC target no requester half. */
+static inline bool sr_qp_responds(const struct sr_qp *qp) { return qp->type != IBV_QPT_XRC_SEND; }
+static inline bool sr_qp_requests(const struct sr_qp *qp) { return qp->type != IBV_QPT_XRC_RECV; }
 /* May the responder half work? Receiving goes on in SQD and SQE. */
 static inline bool sr_qp_can_receive(const struct sr_qp *qp)
 {
@@ -358,11 +390,13 @@ struct sr_engine {
 	unsigned slot;             /* this process's slot; QPNs are slot << 16 | random */
 	struct sr_qp **qps;        /* [SR_QP_INDEX_MAX] */
 	struct sr_key **keys;      /* [SR_KEY_INDEX_MAX] */
+	struct sr_srq **srqs;      /* [SR_QP_INDEX_MAX]: XRC receive queues */
 	struct sr_list contexts;
 	struct sr_list links;      /* of sr_link.node */
 	struct sr_link *link_by_slot[SR_SLOTS];
 	struct sr_list shm_timers;
 	struct sr_list mcast_qps;  /* queue pairs attached to a group */
+	struct sr_list xrc_targets;
 	_Atomic uint32_t wire_users; /* queue pairs (RC, UC on the wire; every UD) that need sr_wire_progress() */
 	_Atomic uint32_t wire_connected; /* of these, connected ones: the socket is looked at on every poll */
 	_Atomic uint64_t polls;    /* counts inline progress, so that the helper sees somebody polls */
@@ -412,6 +446,9 @@ void sr_sq_complete(struct sr_qp *qp, uint32_t end);
  * flushed; UC and UD go to SQE and the send queue is flushed. WQEs before it must have been completed. */
 void sr_sq_fail(struct sr_qp *qp, enum ibv_wc_status status, uint32_t vendor_err);
 
+/* Raises an event about a queue pair, on every handle of it. */
+void sr_qp_event(struct sr_qp *qp, enum ibv_event_type event);
+
 /* Moves the queue pair to ERR: flushes both queues, resets the roads, tells peers on road 1. Idempotent. */
 void sr_qp_to_error(struct sr_qp *qp);
 
@@ -437,6 +474,8 @@ void sr_rx_complete(struct sr_qp *qp, enum ibv_wc_status status, struct ibv_wc *
 /* Checks a remote access [va, va+len) with rkey for one operation (IBV_ACCESS_REMOTE_WRITE, _READ or _ATOMIC), the queue
  * pair's own qp_access_flags included. Zero length is always granted. Returns the address in this process or NULL. */
 void *sr_remote_ptr(struct sr_qp *qp, uint32_t rkey, uint64_t va, uint64_t len, unsigned access);
+/* The same for memory of another protection domain than the queue pair's present one; NULL: of none. */
+void *sr_remote_ptr_in(struct sr_qp *qp, const struct sr_pd *pd, uint32_t rkey, uint64_t va, uint64_t len, unsigned access);
 
 /* SEND_WITH_INV arrived: invalidates the rkey. 0, or -1 when that is not allowed (remote access error). */
 int sr_remote_invalidate(struct sr_qp *qp, uint32_t rkey);
@@ -518,6 +557,9 @@ struct ibv_cq_ex *sr_create_cq_ex(struct ibv_context *ctx, struct ibv_cq_init_at
 struct ibv_qp *sr_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_attr_ex *attr);
 struct ibv_srq *sr_create_srq_ex(struct ibv_context *ctx, struct ibv_srq_init_attr_ex *attr);
 int sr_get_srq_num(struct ibv_srq *srq, uint32_t *num);
+struct ibv_xrcd *sr_open_xrcd(struct ibv_context *ctx, struct ibv_xrcd_init_attr *attr);
+int sr_close_xrcd(struct ibv_xrcd *xrcd);
+struct ibv_qp *sr_open_qp(struct ibv_context *ctx, struct ibv_qp_open_attr *attr);
 int sr_modify_cq(struct ibv_cq *cq, struct ibv_modify_cq_attr *attr);
 int sr_query_rt_values(struct ibv_context *ctx, struct ibv_values_ex *values);
 struct ibv_td *sr_alloc_td(struct ibv_context *ctx, struct ibv_td_init_attr *attr);

@@ -42,6 +42,9 @@ static void fill_operations(struct verbs_context *v)
 	v->create_qp_ex = sr_create_qp_ex;
 	v->create_srq_ex = sr_create_srq_ex;
 	v->get_srq_num = sr_get_srq_num;
+	v->open_xrcd = sr_open_xrcd;
+	v->close_xrcd = sr_close_xrcd;
+	v->open_qp = sr_open_qp;
 	v->alloc_td = sr_alloc_td;
 	v->dealloc_td = sr_dealloc_td;
 	v->alloc_parent_domain = sr_alloc_parent_domain;

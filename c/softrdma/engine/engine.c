@@ -20,6 +20,7 @@ struct sr_engine sr = {
 	.links = SR_LIST_INIT(sr.links),
 	.shm_timers = SR_LIST_INIT(sr.shm_timers),
 	.mcast_qps = SR_LIST_INIT(sr.mcast_qps),
+	.xrc_targets = SR_LIST_INIT(sr.xrc_targets),
 };
 
 uint64_t sr_now_ns(void)
@@ -77,10 +78,12 @@ static void disown_objects(void)
 		sr_list_init(&qp->shm.timer_node);
 		sr_list_init(&qp->shm.link_node);
 		sr_list_init(&qp->mcast_node);
+		sr_list_init(&qp->xrc_node);
 	}
 	sr_list_for(n, tmp, &sr.contexts) sr_list_init(n);
 	sr.qps = NULL; /* left mapped: a fork is no place to free */
 	sr.keys = NULL;
+	sr.srqs = NULL;
 }
 
 /* The child gets private copies of registered memory and forgets the device: the parent's objects are not its own, but it may
@@ -99,6 +102,7 @@ static void fork_child(void)
 		sr_list_init(&sr.links);
 		sr_list_init(&sr.shm_timers);
 		sr_list_init(&sr.mcast_qps);
+		sr_list_init(&sr.xrc_targets);
 		for (int i = 0; i < SR_SLOTS; i++)
 			sr.link_by_slot[i] = NULL;
 		sr.wire_users = 0;
@@ -126,7 +130,9 @@ int sr_engine_start(void)
 		sr.qps = table(SR_QP_INDEX_MAX);
 	if (!sr.keys)
 		sr.keys = table(SR_KEY_INDEX_MAX);
-	if (!sr.qps || !sr.keys) {
+	if (!sr.srqs)
+		sr.srqs = table(SR_QP_INDEX_MAX);
+	if (!sr.qps || !sr.keys || !sr.srqs) {
 		err = ENOMEM;
 		goto out;
 	}

@@ -43,7 +43,7 @@ void sr_key_remove(struct sr_key *k)
 		sr.keys[row] = NULL;
 }
 
-void *sr_remote_ptr(struct sr_qp *qp, uint32_t rkey, uint64_t va, uint64_t len, unsigned access)
+void *sr_remote_ptr_in(struct sr_qp *qp, const struct sr_pd *pd, uint32_t rkey, uint64_t va, uint64_t len, unsigned access)
 {
 	static char nowhere[8];
 	if (!(qp->access & access))
@@ -51,11 +51,16 @@ void *sr_remote_ptr(struct sr_qp *qp, uint32_t rkey, uint64_t va, uint64_t len, 
 	if (len == 0)
 		return nowhere;
 	struct sr_key *k = sr_key_find(rkey);
-	if (!k || k->pd_id != qp->pd->id || (k->access & access) != access || !sr_key_covers(k, va, len))
+	if (!k || !pd || k->pd_id != pd->id || (k->access & access) != access || !sr_key_covers(k, va, len))
 		return NULL;
 	if (k->kind == SR_KEY_MW2 && k->qpn != qp->qpn)
 		return NULL;
 	return k->base + (va - k->iova);
+}
+
+void *sr_remote_ptr(struct sr_qp *qp, uint32_t rkey, uint64_t va, uint64_t len, unsigned access)
+{
+	return sr_remote_ptr_in(qp, qp->pd, rkey, va, len, access);
 }
 
 int sr_remote_invalidate(struct sr_qp *qp, uint32_t rkey)

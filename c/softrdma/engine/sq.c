@@ -102,7 +102,7 @@ void sr_sq_complete(struct sr_qp *qp, uint32_t end)
 	}
 	if (qp->sqd_draining && sr_sq_drained(qp)) {
 		qp->sqd_draining = false;
-		sr_async_event(qp->ex.qp_base.context, IBV_EVENT_SQ_DRAINED, &qp->ex.qp_base, 0);
+		sr_qp_event(qp, IBV_EVENT_SQ_DRAINED);
 	}
 }
 
@@ -126,7 +126,7 @@ void sr_sq_fail(struct sr_qp *qp, enum ibv_wc_status status, uint32_t vendor_err
 	else if (status == IBV_WC_REM_INV_REQ_ERR)
 		SR_COUNT(req_remote_invalid_request);
 	push(qp, sr_sq_at(&qp->sq, qp->sq.tail++), status, vendor_err);
-	if (qp->type == IBV_QPT_RC) {
+	if (sr_qp_reliable(qp)) {
 		sr_qp_to_error(qp);
 		return;
 	}

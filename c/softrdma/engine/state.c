@@ -2,6 +2,18 @@
 #include "state.h"
 #include "../shm/shm.h"
 
+void sr_qp_event(struct sr_qp *qp, enum ibv_event_type event)
+{
+	if (!qp->disowned)
+		sr_async_event(qp->ex.qp_base.context, event, &qp->ex.qp_base, 0);
+	if (qp->type != IBV_QPT_XRC_RECV)
+		return;
+	sr_list_for(n, tmp, &qp->handles) {
+		struct ibv_qp *handle = &sr_list_entry(n, struct sr_qp, xrc_node)->ex.qp_base;
+		sr_async_event(handle->context, event, handle, 0);
+	}
+}
+
 void sr_qp_leave_roads(struct sr_qp *qp)
 {
 	sr_shm_qp_reset(qp);
@@ -23,11 +35,11 @@ void sr_rq_flush(struct sr_qp *qp)
 		wc.wr_id = qp->rx->wr_id;
 		sr_cq_push(qp->recv_cq, &wc, false);
 	}
-	if (qp->srq) {
+	if (qp->srq && qp->type != IBV_QPT_XRC_RECV) {
 		/* An SRQ's WQEs belong to its other queue pairs; the event says that no more will be taken by this one. */
 		if (!qp->last_wqe_event) {
 			qp->last_wqe_event = true;
-			sr_async_event(qp->ex.qp_base.context, IBV_EVENT_QP_LAST_WQE_REACHED, &qp->ex.qp_base, 0);
+			sr_qp_event(qp, IBV_EVENT_QP_LAST_WQE_REACHED);
 		}
 		return;
 	}
@@ -51,6 +63,6 @@ void sr_qp_to_error(struct sr_qp *qp)
 
 void sr_qp_responder_error(struct sr_qp *qp, enum ibv_event_type event)
 {
-	sr_async_event(qp->ex.qp_base.context, event, &qp->ex.qp_base, 0);
+	sr_qp_event(qp, event);
 	sr_qp_to_error(qp);
 }

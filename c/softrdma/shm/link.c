@@ -183,8 +183,8 @@ static void lost(unsigned slot, uint64_t generation)
 			sr_shm_publish_qp(qp);
 			continue;
 		}
-		sr_async_event(qp->ex.qp_base.context, IBV_EVENT_QP_FATAL, &qp->ex.qp_base, 0);
-		if (qp->type == IBV_QPT_RC && qp->sq.tail != qp->sq.head) {
+		sr_qp_event(qp, IBV_EVENT_QP_FATAL);
+		if (sr_qp_reliable(qp) && qp->sq.tail != qp->sq.head) {
 			if (qp->sq.tail == qp->sq.next) /* it waits for its turn, or was sent in part */
 				qp->sq.next++;
 			sr_sq_fail(qp, IBV_WC_RETRY_EXC_ERR, 0);

@@ -43,6 +43,10 @@ static void dispatch(struct sr_link *l, const struct sr_msg *m, uint32_t word)
 			sr_shm_send_nak(l, dst_qpn, src_qpn, m->number, SR_NAK_NOT_READY, 0);
 		return;
 	}
+	if (!(request ? sr_qp_responds(qp) : sr_qp_requests(qp))) {
+		SR_COUNT(shm_bad_messages);
+		return;
+	}
 	if (flags & SR_MSGF_ACK)
 		sr_shm_on_ack(qp, m->ack);
 	if (qp->link != l)

@@ -16,7 +16,7 @@ void sr_shm_publish_qp(struct sr_qp *qp)
 		return;
 	}
 	r->dest_qpn = qp->dest_qpn;
-	r->pd_id = qp->pd->id;
+	r->pd_id = sr_qp_requests(qp) ? qp->pd->id : 0; /* an XRC target has none: all it is asked for goes by message */
 	r->access = qp->access;
 	atomic_store_explicit(&r->qpn, qp->qpn, memory_order_release);
 }

@@ -11,11 +11,13 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "domains.h"
 #include "ports.h"
 
-#define MAGIC 0x3252474552746b72ull /* "rktREGR2" */
+#define MAGIC 0x3352474552746b72ull /* "rktREGR3" */
 #define MUTEX_BYTE SR_SLOTS
 #define PORTS_BYTE (SR_SLOTS + 1)
+#define DOMAINS_BYTE (SR_SLOTS + 2)
 
 struct row {
 	_Atomic uint64_t generation; /* 0: never used */
@@ -30,6 +32,7 @@ struct file {
 	struct row rows[SR_SLOTS];
 	_Alignas(64) unsigned char wire[SR_REGISTRY_WIRE_BYTES];
 	struct sr_port_table ports;
+	struct sr_domain_table domains;
 };
 
 static struct {
@@ -294,6 +297,13 @@ struct sr_port_table *sr_registry_ports_lock(void)
 }
 
 void sr_registry_ports_unlock(void) { lock_byte(PORTS_BYTE, F_UNLCK, false); }
+
+struct sr_domain_table *sr_registry_domains_lock(void)
+{
+	return reg.file && !lock_byte(DOMAINS_BYTE, F_WRLCK, true) ? &reg.file->domains : NULL;
+}
+
+void sr_registry_domains_unlock(void) { lock_byte(DOMAINS_BYTE, F_UNLCK, false); }
 
 void sr_registry_leave(void)
 {

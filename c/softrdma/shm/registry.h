@@ -28,6 +28,10 @@ struct sr_port_table;
 struct sr_port_table *sr_registry_ports(void);
 struct sr_port_table *sr_registry_ports_lock(void);
 void sr_registry_ports_unlock(void);
+/* The table of XRC domains (domains.h), in the same way; never used without the lock. */
+struct sr_domain_table;
+struct sr_domain_table *sr_registry_domains_lock(void);
+void sr_registry_domains_unlock(void);
 /* Is the slot's process alive? Another process's row may change at any time. */
 bool sr_registry_alive(unsigned slot);
 /* The 64-bit random generation of a slot's present owner; 0 when the slot is free. */

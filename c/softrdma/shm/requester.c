@@ -56,17 +56,36 @@ static int refs_of(struct sr_qp *qp, struct sr_swqe *w, struct sr_msg_ref *refs)
 	return n;
 }
 
+static uint32_t kind_flag(const struct sr_qp *qp)
+{
+	return qp->type == IBV_QPT_UC ? SR_MSGF_UC : qp->type == IBV_QPT_XRC_SEND ? SR_MSGF_XRC : 0;
+}
+
+static size_t head_bytes(const struct sr_qp *qp)
+{
+	return sizeof(struct sr_msg) + (qp->type == IBV_QPT_XRC_SEND ? sizeof(struct sr_msg_xrc) : 0);
+}
+
+/* What an XRC request names comes first; returns where the rest goes. */
+static char *put_srqn(const struct sr_qp *qp, const struct sr_swqe *w, struct sr_msg *m)
+{
+	if (qp->type != IBV_QPT_XRC_SEND)
+		return (char *)(m + 1);
+	*(struct sr_msg_xrc *)(m + 1) = (struct sr_msg_xrc){ .srqn = w->srqn };
+	return (char *)(m + 1) + sizeof(struct sr_msg_xrc);
+}
+
 /* One SEND or WRITE as messages, from w->progress_bytes on. 1 all is in the ring, 0 no room, negative wc status. */
 static int send_data(struct sr_qp *qp, struct sr_swqe *w)
 {
 	struct sr_link *l = qp->link;
 	bool write = is_write(w->opcode), placed = w->road_flags & PLACED;
-	size_t head = sizeof(struct sr_msg) + (write ? sizeof(struct sr_msg_rdma) : 0);
-	uint32_t common = (qp->type == IBV_QPT_UC ? SR_MSGF_UC : 0) | (placed ? SR_MSGF_PLACED : 0);
+	size_t head = head_bytes(qp) + (write ? sizeof(struct sr_msg_rdma) : 0);
+	uint32_t common = kind_flag(qp) | (placed ? SR_MSGF_PLACED : 0);
 	struct sr_msg_ref refs[SR_MAX_SGE];
 	int nrefs = 0;
 
-	if (w->length > REF_MIN && qp->type == IBV_QPT_RC && !placed && w->progress_bytes == 0)
+	if (w->length > REF_MIN && sr_qp_reliable(qp) && !placed && w->progress_bytes == 0)
 		nrefs = refs_of(qp, w, refs);
 	do {
 		uint32_t off = w->progress_bytes, left = placed ? 0 : w->length - off;
@@ -85,7 +104,7 @@ static int send_data(struct sr_qp *qp, struct sr_swqe *w)
 		m->length = chunk;
 		m->imm = w->imm;
 		m->total = w->length;
-		char *to = (char *)(m + 1);
+		char *to = put_srqn(qp, w, m);
 		if (write) {
 			struct sr_msg_rdma *r = (struct sr_msg_rdma *)to;
 			r->remote_addr = w->remote_addr;
@@ -104,7 +123,7 @@ static int send_data(struct sr_qp *qp, struct sr_swqe *w)
 			flags |= SR_MSGF_LAST | (has_imm(w->opcode) ? SR_MSGF_IMM : 0) |
 				 (w->opcode == IBV_WR_SEND_WITH_INV ? SR_MSGF_INV : 0) |
 				 (w->flags & SR_WQE_SOLICITED ? SR_MSGF_SOLICITED : 0);
-		if (qp->type == IBV_QPT_RC)
+		if (sr_qp_reliable(qp))
 			flags |= sr_shm_piggyback(qp, m);
 		sr_link_commit(l, m, head + payload, write ? SR_MSG_WRITE : SR_MSG_SEND, flags);
 		SR_COUNT(shm_messages_sent);
@@ -116,7 +135,7 @@ static int send_data(struct sr_qp *qp, struct sr_swqe *w)
 /* A READ or atomic request. */
 static int send_request(struct sr_qp *qp, struct sr_swqe *w)
 {
-	size_t bytes = sizeof(struct sr_msg) + sizeof(struct sr_msg_rdma);
+	size_t bytes = head_bytes(qp) + sizeof(struct sr_msg_rdma);
 	struct sr_msg *m = sr_link_reserve(qp->link, bytes);
 	if (!m)
 		return 0;
@@ -125,7 +144,7 @@ static int send_request(struct sr_qp *qp, struct sr_swqe *w)
 	m->length = 0;
 	m->imm = w->opcode;
 	m->total = w->length;
-	struct sr_msg_rdma *r = (struct sr_msg_rdma *)(m + 1);
+	struct sr_msg_rdma *r = (struct sr_msg_rdma *)put_srqn(qp, w, m);
 	r->remote_addr = w->remote_addr;
 	r->rkey = w->rkey;
 	r->offset = 0;
@@ -133,7 +152,7 @@ static int send_request(struct sr_qp *qp, struct sr_swqe *w)
 	r->swap = w->opcode == IBV_WR_RDMA_READ ? 0 : w->atomic.swap;
 	w->progress_bytes = 0;
 	sr_link_commit(qp->link, m, bytes, w->opcode == IBV_WR_RDMA_READ ? SR_MSG_READ : SR_MSG_ATOMIC,
-		       SR_MSGF_FIRST | SR_MSGF_LAST | sr_shm_piggyback(qp, m));
+		       SR_MSGF_FIRST | SR_MSGF_LAST | kind_flag(qp) | sr_shm_piggyback(qp, m));
 	SR_COUNT(shm_messages_sent);
 	return 1;
 }
@@ -204,7 +223,7 @@ static bool advance(struct sr_qp *qp, struct sr_swqe *w)
 				qp->sq.next++;
 				return true;
 			}
-		} else if (qp->type == IBV_QPT_RC && (read || w->length > SR_MSG_PAYLOAD) && sr_direct_possible(qp, w)) {
+		} else if (sr_qp_reliable(qp) && (read || w->length > SR_MSG_PAYLOAD) && sr_direct_possible(qp, w)) {
 			return false; /* the acknowledgement that it waits for brings us back here */
 		}
 	}
@@ -331,7 +350,7 @@ static void not_ready(struct sr_qp *qp, uint32_t number)
 void sr_shm_on_nak(struct sr_qp *qp, const struct sr_msg *m)
 {
 	uint32_t number = SR_ONCE(m->number), imm = SR_ONCE(m->imm);
-	if (qp->type != IBV_QPT_RC)
+	if (!sr_qp_reliable(qp))
 		return;
 	bool half = qp->sq.next != qp->sq.head && sr_sq_at(&qp->sq, qp->sq.next)->progress_bytes && number == qp->shm.sent;
 	/* A READ is acknowledged before its data, which may yet turn out to be unreadable. */

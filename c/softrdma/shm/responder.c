@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 #include "../engine/guard.h"
+#include "../engine/xrc.h"
 #include "road.h"
 #include "shm.h"
 
@@ -14,6 +15,7 @@ struct sr_shm_read {
 	uint32_t number;
 	bool atomic;
 	uint32_t rkey;
+	uint32_t srqn; /* XRC: of the request */
 	uint64_t addr;
 	uint32_t length, done;
 	uint64_t old; /* atomic: the value before */
@@ -44,11 +46,12 @@ void sr_shm_send_ack(struct sr_qp *qp)
 /* A fatal answer: the requester's queue pair ends with the NAK, ours with the event. */
 static void refuse_now(struct sr_qp *qp, uint32_t number, enum sr_nak code)
 {
+	enum ibv_event_type event = code == SR_NAK_REMOTE_ACCESS || code == SR_NAK_XRC ? IBV_EVENT_QP_ACCESS_ERR : IBV_EVENT_QP_REQ_ERR;
 	sr_shm_send_nak(qp->link, qp->qpn, qp->dest_qpn, number, code, 0);
 	sr_link_ring_bell(qp->link);
 	if (code == SR_NAK_REMOTE_ACCESS)
 		SR_COUNT(resp_remote_access_errors);
-	sr_qp_responder_error(qp, code == SR_NAK_REMOTE_ACCESS ? IBV_EVENT_QP_ACCESS_ERR : IBV_EVENT_QP_REQ_ERR);
+	sr_qp_responder_error(qp, event);
 }
 
 /* UC has no answers: it drops the message and keeps the receive WQE for the next. In RC, READs that came before are answered first. */
@@ -144,7 +147,8 @@ static enum sr_nak refusal_of(const struct sr_qp *qp, unsigned access)
 	return qp->access & access ? SR_NAK_REMOTE_ACCESS : SR_NAK_INVALID_REQUEST;
 }
 
-static void on_send(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m, size_t payload_bytes, uint32_t flags)
+static void on_send(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m, const char *body, size_t payload_bytes,
+		    uint32_t flags)
 {
 	struct iovec iov[SR_MAX_SGE];
 	if (flags & SR_MSGF_FIRST) {
@@ -155,7 +159,7 @@ static void on_send(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m,
 		qp->shm.received = 0;
 		qp->shm.in_message = true;
 	}
-	int n = pieces(l, SR_ONCE(m->length), m + 1, payload_bytes, flags, iov);
+	int n = pieces(l, SR_ONCE(m->length), body, payload_bytes, flags, iov);
 	if (n < 0) {
 		SR_COUNT(shm_bad_messages);
 		fail_receive(qp, IBV_WC_LOC_QP_OP_ERR, SR_NAK_INVALID_REQUEST);
@@ -179,9 +183,10 @@ static void on_send(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m,
 	executed(qp);
 }
 
-static void on_write(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m, size_t payload_bytes, uint32_t flags)
+static void on_write(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m, const char *body, size_t payload_bytes,
+		     uint32_t flags)
 {
-	const struct sr_msg_rdma *r = (const struct sr_msg_rdma *)(m + 1);
+	const struct sr_msg_rdma *r = (const struct sr_msg_rdma *)body;
 	struct iovec iov[SR_MAX_SGE];
 	if (payload_bytes < sizeof *r) {
 		SR_COUNT(shm_bad_messages);
@@ -236,7 +241,8 @@ static bool send_reply(struct sr_qp *qp, struct sr_shm_read *r)
 	do {
 		uint32_t chunk = r->length - r->done < SR_MSG_PAYLOAD ? r->length - r->done : SR_MSG_PAYLOAD;
 		const void *from = r->atomic ? (void *)&r->old :
-					       sr_remote_ptr(qp, r->rkey, r->addr + r->done, chunk, IBV_ACCESS_REMOTE_READ);
+					       sr_remote_ptr_in(qp, sr_xrc_pd(qp, r->srqn), r->rkey, r->addr + r->done, chunk,
+								IBV_ACCESS_REMOTE_READ);
 		if (!from) {
 			refuse_now(qp, r->number, SR_NAK_REMOTE_ACCESS);
 			return true; /* the queue pair has left the road, replies and all */
@@ -302,11 +308,11 @@ static void reply(struct sr_qp *qp, struct sr_shm_read *r)
 	sr_shm_wait_room(qp->link, qp);
 }
 
-static void on_read(struct sr_qp *qp, const struct sr_msg *m, size_t payload_bytes, bool atomic)
+static void on_read(struct sr_qp *qp, const struct sr_msg *m, const char *body, size_t payload_bytes, bool atomic)
 {
-	const struct sr_msg_rdma *a = (const struct sr_msg_rdma *)(m + 1);
-	struct sr_shm_read r = { .number = m->number, .atomic = atomic };
-	if (payload_bytes < sizeof *a || qp->type != IBV_QPT_RC || !qp->attr.max_dest_rd_atomic) {
+	const struct sr_msg_rdma *a = (const struct sr_msg_rdma *)body;
+	struct sr_shm_read r = { .number = m->number, .atomic = atomic, .srqn = qp->type == IBV_QPT_XRC_RECV ? qp->srq->id : 0 };
+	if (payload_bytes < sizeof *a || !sr_qp_reliable(qp) || !qp->attr.max_dest_rd_atomic) {
 		refuse(qp, SR_NAK_INVALID_REQUEST);
 		return;
 	}
@@ -347,9 +353,10 @@ static void out_of_turn(struct sr_qp *qp, uint32_t number, uint32_t flags)
 
 void sr_shm_on_request(struct sr_link *l, struct sr_qp *qp, const struct sr_msg *m, size_t room, enum sr_msg_type type, uint32_t flags)
 {
-	bool uc = qp->type == IBV_QPT_UC;
+	bool uc = qp->type == IBV_QPT_UC, xrc = qp->type == IBV_QPT_XRC_RECV;
 	uint32_t number = SR_ONCE(m->number);
-	if (uc != !!(flags & SR_MSGF_UC)) {
+	const char *body = (const char *)(m + 1);
+	if (uc != !!(flags & SR_MSGF_UC) || xrc != !!(flags & SR_MSGF_XRC) || (xrc && room < sizeof(struct sr_msg_xrc))) {
 		SR_COUNT(shm_bad_messages);
 		return;
 	}
@@ -363,15 +370,24 @@ void sr_shm_on_request(struct sr_link *l, struct sr_qp *qp, const struct sr_msg 
 		return; /* the rest of a message that was refused */
 	if (flags & SR_MSGF_FIRST) /* UC: the sender may have failed in the middle of the last one. RC never begins anew. */
 		qp->shm.in_message = qp->shm.refused = false;
+	if (xrc) {
+		const struct sr_msg_xrc *x = (const struct sr_msg_xrc *)body;
+		if (!sr_xrc_aim(qp, SR_ONCE(x->srqn), flags & SR_MSGF_FIRST)) {
+			refuse(qp, SR_NAK_XRC);
+			return;
+		}
+		body += sizeof *x;
+		room -= sizeof *x;
+	}
 	switch (type) {
 	case SR_MSG_SEND:
-		on_send(l, qp, m, room, flags);
+		on_send(l, qp, m, body, room, flags);
 		break;
 	case SR_MSG_WRITE:
-		on_write(l, qp, m, room, flags);
+		on_write(l, qp, m, body, room, flags);
 		break;
 	default:
-		on_read(qp, m, room, type == SR_MSG_ATOMIC);
+		on_read(qp, m, body, room, type == SR_MSG_ATOMIC);
 		break;
 	}
 }

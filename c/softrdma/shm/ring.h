@@ -33,6 +33,7 @@ enum sr_msg_flag {
 	SR_MSGF_REF = 64,    /* the payload is a list of sr_msg_ref into the sender's arena */
 	SR_MSGF_PLACED = 128,/* WRITE: the data is already in place, only the immediate is new */
 	SR_MSGF_UC = 256,
+	SR_MSGF_XRC = 512,   /* a request: a struct sr_msg_xrc follows the header */
 };
 
 enum sr_nak {
@@ -41,6 +42,7 @@ enum sr_nak {
 	SR_NAK_INVALID_REQUEST,
 	SR_NAK_REMOTE_ACCESS,
 	SR_NAK_REMOTE_OPERATION,
+	SR_NAK_XRC,          /* no such receive queue: an invalid request */
 };
 
 /* word: bit 31 set, bits 0-7 lines, 8-11 type, 12-23 flags */
@@ -59,6 +61,11 @@ struct sr_msg {
 	uint32_t length;     /* payload bytes in this message, or in the memory referred to */
 	uint32_t imm;        /* immediate or rkey to invalidate; NAK: enum sr_nak | rnr timer << 8; UD: qkey */
 	uint32_t total;      /* bytes of the whole request; UD: immediate */
+};
+
+struct sr_msg_xrc {
+	uint32_t srqn;
+	uint32_t reserved;
 };
 
 /* Between header and payload of WRITE, READ and ATOMIC. */

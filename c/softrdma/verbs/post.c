@@ -18,11 +18,14 @@ bool sr_post_legal(const struct sr_qp *qp, uint8_t op)
 		return false;
 	switch (qp->type) {
 	case IBV_QPT_RC:
+	case IBV_QPT_XRC_SEND:
 		return (send | write | local | rc_only) >> op & 1;
 	case IBV_QPT_UC:
 		return (send | write | local) >> op & 1;
-	default:
+	case IBV_QPT_UD:
 		return send >> op & 1;
+	default:
+		return false;
 	}
 }
 
@@ -104,6 +107,7 @@ static int fill(struct sr_qp *qp, struct sr_swqe *w, struct sr_av *av, const str
 			     (wr->send_flags & IBV_SEND_FENCE ? SR_WQE_FENCE : 0) |
 			     (wr->send_flags & IBV_SEND_SOLICITED ? SR_WQE_SOLICITED : 0));
 	w->imm = wr->imm_data;
+	w->srqn = qp->type == IBV_QPT_XRC_SEND ? wr->qp_type.xrc.remote_srqn & 0xffffff : 0;
 	w->progress_bytes = 0;
 	w->road_flags = 0;
 
@@ -187,6 +191,8 @@ void sr_post_reserve(struct sr_qp *qp)
 bool sr_post_allowed(const struct sr_qp *qp)
 {
 	enum ibv_qp_state s = sr_qp_state(qp);
+	if (!sr_qp_requests(qp))
+		return false;
 	return s == IBV_QPS_RTS || s == IBV_QPS_SQD || s == IBV_QPS_SQE || s == IBV_QPS_ERR;
 }
 

@@ -134,6 +134,12 @@ static void wr_set_ud_addr(struct ibv_qp_ex *ex, struct ibv_ah *ah, uint32_t qpn
 	qp->building->ud.qkey = qkey & 0x80000000u ? qp->qkey : qkey;
 }
 
+static void wr_set_xrc_srqn(struct ibv_qp_ex *ex, uint32_t srqn)
+{
+	if (of(ex)->building)
+		of(ex)->building->srqn = srqn & 0xffffff;
+}
+
 static void wr_set_sge_list(struct ibv_qp_ex *ex, size_t n, const struct ibv_sge *sg)
 {
 	struct sr_qp *qp = of(ex);
@@ -229,7 +235,8 @@ int sr_qp_ex_check_ops(enum ibv_qp_type type, uint64_t flags)
 			       IBV_QP_EX_WITH_BIND_MW;
 	const uint64_t rc = IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
 			    IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | IBV_QP_EX_WITH_SEND_WITH_INV;
-	uint64_t known = send | (type != IBV_QPT_UD ? write : 0) | (type == IBV_QPT_RC ? rc : 0);
+	bool reliable = type == IBV_QPT_RC || type == IBV_QPT_XRC_SEND;
+	uint64_t known = send | (type != IBV_QPT_UD ? write : 0) | (reliable ? rc : 0);
 	return flags & ~known ? EOPNOTSUPP : 0;
 }
 
@@ -250,6 +257,7 @@ void sr_qp_ex_init(struct sr_qp *qp)
 	ex->wr_local_inv = wr_local_inv;
 	ex->wr_bind_mw = wr_bind_mw;
 	ex->wr_set_ud_addr = wr_set_ud_addr;
+	ex->wr_set_xrc_srqn = wr_set_xrc_srqn;
 	ex->wr_set_sge = wr_set_sge;
 	ex->wr_set_sge_list = wr_set_sge_list;
 	ex->wr_set_inline_data = wr_set_inline_data;

@@ -7,15 +7,46 @@
 #include "../engine/key.h"
 #include "../engine/lock.h"
 #include "../engine/state.h"
+#include "../engine/xrc.h"
 #include "../shm/shm.h"
 #include "rq.h"
+
+/* An XRC target belongs to a domain and has nothing else; an initiator has no receiving half. What they do not have is ignored, as the
+ * manual says. */
+static void strip_xrc(struct ibv_qp_init_attr_ex *a)
+{
+	if (a->qp_type != IBV_QPT_XRC_SEND && a->qp_type != IBV_QPT_XRC_RECV)
+		return;
+	a->srq = NULL;
+	a->recv_cq = NULL;
+	a->cap.max_recv_wr = a->cap.max_recv_sge = 0;
+	if (a->qp_type == IBV_QPT_XRC_SEND)
+		return;
+	a->send_cq = NULL;
+	a->pd = NULL;
+	a->cap = (struct ibv_qp_cap){ 0 };
+}
 
 static int check_init(const struct ibv_qp_init_attr_ex *a)
 {
 	const struct ibv_qp_cap *c = &a->cap;
-	if (a->qp_type != IBV_QPT_RC && a->qp_type != IBV_QPT_UC && a->qp_type != IBV_QPT_UD)
+	switch (a->qp_type) {
+	case IBV_QPT_RC:
+	case IBV_QPT_UC:
+	case IBV_QPT_UD:
+		if (!a->send_cq || !a->recv_cq)
+			return EINVAL;
+		break;
+	case IBV_QPT_XRC_SEND:
+		if (!a->send_cq)
+			return EINVAL;
+		break;
+	case IBV_QPT_XRC_RECV:
+		return a->comp_mask & IBV_QP_INIT_ATTR_XRCD && a->xrcd ? 0 : EINVAL;
+	default:
 		return EOPNOTSUPP;
-	if (!a->send_cq || !a->recv_cq)
+	}
+	if (!(a->comp_mask & IBV_QP_INIT_ATTR_PD) || !a->pd)
 		return EINVAL;
 	if (c->max_send_wr > SR_LIMIT_QP_WR || c->max_recv_wr > SR_LIMIT_QP_WR || c->max_send_sge > SR_MAX_SGE ||
 	    c->max_recv_sge > SR_MAX_SGE || c->max_inline_data > SR_MAX_INLINE)
@@ -71,28 +102,23 @@ static int enter(struct sr_qp *qp)
 	return ENOMEM;
 }
 
-struct ibv_qp *sr_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_attr_ex *a)
+/* Counts the queue pair in or out of the objects that it was made of. */
+static void hold(struct sr_qp *qp, uint32_t one)
 {
-	const uint32_t known = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_CREATE_FLAGS | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
-	int err = check_init(a);
-	if (!err && (!(a->comp_mask & IBV_QP_INIT_ATTR_PD) || !a->pd))
-		err = EINVAL;
-	if (!err && ((a->comp_mask & ~known) || ((a->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) && a->create_flags)))
-		err = EOPNOTSUPP;
-	if (!err && (a->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS))
-		err = sr_qp_ex_check_ops(a->qp_type, a->send_ops_flags);
-	struct sr_qp *qp = err ? NULL : aligned_alloc(64, (sizeof *qp + 63) & ~63ul);
-	if (!qp) {
-		errno = err ? err : ENOMEM;
-		return NULL;
+	if (!sr_qp_requests(qp)) {
+		atomic_fetch_add(&qp->xrcd->users, one);
+		return;
 	}
-	memset(qp, 0, sizeof *qp);
-	qp->type = (uint8_t)a->qp_type;
-	qp->sig_all = a->sq_sig_all;
-	qp->pd = (struct sr_pd *)a->pd;
-	qp->send_cq = sr_cq(a->send_cq);
-	qp->recv_cq = sr_cq(a->recv_cq);
-	qp->srq = (struct sr_srq *)a->srq;
+	atomic_fetch_add(&qp->pd->users, one);
+	atomic_fetch_add(&qp->send_cq->users, one);
+	if (qp->recv_cq)
+		atomic_fetch_add(&qp->recv_cq->users, one);
+	if (qp->srq)
+		atomic_fetch_add(&qp->srq->users, one);
+}
+
+static void init_lists(struct sr_qp *qp)
+{
 	sr_list_init(&qp->shm.ack_node);
 	sr_list_init(&qp->shm.blocked_node);
 	sr_list_init(&qp->shm.timer_node);
@@ -100,13 +126,67 @@ struct ibv_qp *sr_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_attr_
 	sr_list_init(&qp->shm.reads);
 	sr_list_init(&qp->mcast);
 	sr_list_init(&qp->mcast_node);
+	sr_list_init(&qp->xrc_node);
+	sr_list_init(&qp->handles);
+}
+
+static void name(struct sr_qp *qp, struct ibv_context *ctx, void *qp_context, enum ibv_qp_type type)
+{
+	struct ibv_qp *ibqp = &qp->ex.qp_base;
+	ibqp->context = ctx;
+	ibqp->qp_context = qp_context;
+	ibqp->handle = ibqp->qp_num = qp->qpn;
+	ibqp->qp_type = type;
+	pthread_mutex_init(&ibqp->mutex, NULL);
+	pthread_cond_init(&ibqp->cond, NULL);
+	sr_qp_ex_init(qp);
+}
+
+static struct sr_qp *blank(void)
+{
+	struct sr_qp *qp = aligned_alloc(64, (sizeof *qp + 63) & ~63ul);
+	if (qp) {
+		memset(qp, 0, sizeof *qp);
+		init_lists(qp);
+	}
+	return qp;
+}
+
+struct ibv_qp *sr_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_attr_ex *a)
+{
+	const uint32_t known = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_XRCD | IBV_QP_INIT_ATTR_CREATE_FLAGS |
+			       IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
+	strip_xrc(a);
+	int err = check_init(a);
+	if (!err && ((a->comp_mask & ~known) || ((a->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) && a->create_flags)))
+		err = EOPNOTSUPP;
+	if (!err && (a->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS))
+		err = sr_qp_ex_check_ops(a->qp_type, a->send_ops_flags);
+	struct sr_qp *qp = err ? NULL : blank();
+	if (!qp) {
+		errno = err ? err : ENOMEM;
+		return NULL;
+	}
+	qp->type = (uint8_t)a->qp_type;
+	qp->opens = 1;
+	qp->sig_all = a->sq_sig_all;
+	qp->pd = (struct sr_pd *)a->pd;
+	qp->send_cq = sr_cq(a->send_cq);
+	qp->recv_cq = sr_cq(a->recv_cq);
+	qp->srq = (struct sr_srq *)a->srq;
+	if (!sr_qp_requests(qp)) {
+		qp->xrcd = (struct sr_xrcd *)a->xrcd;
+		qp->domain = qp->xrcd->domain;
+	}
 	qp->rx = calloc(1, sizeof *qp->rx);
-	err = qp->rx ? sq_init(qp, &a->cap) : ENOMEM;
+	err = !qp->rx ? ENOMEM : sr_qp_requests(qp) ? sq_init(qp, &a->cap) : 0;
 	if (!err && !qp->srq)
 		err = sr_rq_init(&qp->rq, a->cap.max_recv_wr, a->cap.max_recv_sge);
 	if (!err) {
 		sr_lock();
 		err = enter(qp);
+		if (!err && !sr_qp_requests(qp))
+			sr_list_add_tail(&sr.xrc_targets, &qp->xrc_node);
 		sr_unlock();
 	}
 	if (err) {
@@ -124,24 +204,14 @@ struct ibv_qp *sr_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_attr_
 		.qp_type = a->qp_type,
 		.sq_sig_all = a->sq_sig_all,
 	};
+	name(qp, ctx, a->qp_context, a->qp_type);
 	struct ibv_qp *ibqp = &qp->ex.qp_base;
-	ibqp->context = ctx;
-	ibqp->qp_context = a->qp_context;
 	ibqp->pd = a->pd;
 	ibqp->send_cq = a->send_cq;
 	ibqp->recv_cq = a->recv_cq;
 	ibqp->srq = a->srq;
-	ibqp->handle = ibqp->qp_num = qp->qpn;
 	ibqp->state = IBV_QPS_RESET;
-	ibqp->qp_type = a->qp_type;
-	pthread_mutex_init(&ibqp->mutex, NULL);
-	pthread_cond_init(&ibqp->cond, NULL);
-	sr_qp_ex_init(qp);
-	atomic_fetch_add(&qp->pd->users, 1);
-	atomic_fetch_add(&qp->send_cq->users, 1);
-	atomic_fetch_add(&qp->recv_cq->users, 1);
-	if (qp->srq)
-		atomic_fetch_add(&qp->srq->users, 1);
+	hold(qp, 1);
 	return ibqp;
 }
 
@@ -166,7 +236,7 @@ struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *a)
 
 int ibv_query_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask, struct ibv_qp_init_attr *init)
 {
-	struct sr_qp *qp = sr_qp(ibqp);
+	struct sr_qp *qp = sr_qp_of_handle(ibqp);
 	if (mask & ~(int)(IBV_QP_RATE_LIMIT - 1)) /* as rdma-core: nothing that this interface could tell */
 		return EOPNOTSUPP;
 	sr_lock();
@@ -180,24 +250,81 @@ int ibv_query_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *attr, int mask, struct
 	return 0;
 }
 
+/* Opens an XRC target, which lives until its last handle is destroyed. NULL and errno: EINVAL when the domain has no such queue
+ * pair. */
+struct ibv_qp *sr_open_qp(struct ibv_context *ctx, struct ibv_qp_open_attr *a)
+{
+	const uint32_t needed = IBV_QP_OPEN_ATTR_NUM | IBV_QP_OPEN_ATTR_XRCD | IBV_QP_OPEN_ATTR_TYPE;
+	struct sr_xrcd *xrcd = (struct sr_xrcd *)a->xrcd;
+	struct sr_qp *handle = NULL;
+	int err = 0;
+	if ((a->comp_mask & ~(needed | IBV_QP_OPEN_ATTR_CONTEXT)))
+		err = EOPNOTSUPP;
+	else if ((a->comp_mask & needed) != needed || !xrcd || a->qp_type != IBV_QPT_XRC_RECV)
+		err = EINVAL;
+	else if (!(handle = blank()))
+		err = ENOMEM;
+	if (!err) {
+		sr_lock();
+		struct sr_qp *qp = sr_qp_find(a->qp_num);
+		if (qp && !sr_qp_requests(qp) && sr_xrc_same_domain(&qp->domain, &xrcd->domain)) {
+			handle->shared = qp;
+			handle->qpn = qp->qpn;
+			handle->ex.qp_base.state = sr_qp_state(qp);
+			sr_list_add_tail(&qp->handles, &handle->xrc_node);
+			qp->opens++;
+		} else {
+			err = EINVAL;
+		}
+		sr_unlock();
+	}
+	if (err) {
+		free(handle);
+		errno = err;
+		return NULL;
+	}
+	handle->type = IBV_QPT_XRC_RECV;
+	handle->xrcd = xrcd;
+	name(handle, ctx, a->comp_mask & IBV_QP_OPEN_ATTR_CONTEXT ? a->qp_context : NULL, IBV_QPT_XRC_RECV);
+	hold(handle, 1);
+	return &handle->ex.qp_base;
+}
+
+/* Nobody has a handle of it any more. Under sr.lock. */
+static void leave(struct sr_qp *qp)
+{
+	sr_qp_reset(qp);
+	sr_list_del(&qp->xrc_node);
+	if (sr.qps && sr.qps[sr_qpn_index(qp->qpn)] == qp) /* not one that a fork has left behind */
+		sr.qps[sr_qpn_index(qp->qpn)] = NULL;
+}
+
 int ibv_destroy_qp(struct ibv_qp *ibqp)
 {
-	struct sr_qp *qp = sr_qp(ibqp);
+	struct sr_qp *handle = sr_qp(ibqp), *qp = sr_qp_of_handle(ibqp);
 	sr_lock();
 	if (!sr_list_empty(&qp->mcast)) {
 		sr_unlock();
 		return EBUSY;
 	}
-	sr_qp_reset(qp);
-	if (sr.qps && sr.qps[sr_qpn_index(qp->qpn)] == qp) /* not one that a fork has left behind */
-		sr.qps[sr_qpn_index(qp->qpn)] = NULL;
+	if (handle == qp)
+		qp->disowned = true;
+	else
+		sr_list_del(&handle->xrc_node);
+	if (qp->opens == 1)
+		leave(qp);
 	sr_unlock();
 	sr_async_forget(ibqp->context, ibqp, &ibqp->mutex, &ibqp->cond, &ibqp->events_completed);
-	atomic_fetch_sub(&qp->pd->users, 1);
-	atomic_fetch_sub(&qp->send_cq->users, 1);
-	atomic_fetch_sub(&qp->recv_cq->users, 1);
-	if (qp->srq)
-		atomic_fetch_sub(&qp->srq->users, 1);
-	release(qp);
+	hold(handle, -1u);
+	/* Of a shared one several threads may be here. */
+	sr_lock();
+	bool last = --qp->opens == 0;
+	if (last)
+		leave(qp);
+	sr_unlock();
+	if (handle != qp)
+		free(handle);
+	if (last)
+		release(qp);
 	return 0;
 }

@@ -10,6 +10,9 @@ int sr_qp_ex_check_ops(enum ibv_qp_type type, uint64_t flags);
 /* Back to RESET: leaves the roads, empties the queues, removes its completions. Under sr.lock. */
 void sr_qp_reset(struct sr_qp *qp);
 
+/* The queue pair behind a handle of ibv_open_qp(), or itself. */
+static inline struct sr_qp *sr_qp_of_handle(struct ibv_qp *ibqp) { return sr_qp(ibqp)->shared ? sr_qp(ibqp)->shared : sr_qp(ibqp); }
+
 /* post.c. All under sr.lock. */
 /* May this queue pair post this operation? */
 bool sr_post_legal(const struct sr_qp *qp, uint8_t opcode);

@@ -14,37 +14,46 @@
 #define RC (1 << IBV_QPT_RC)
 #define UC (1 << IBV_QPT_UC)
 #define UD (1 << IBV_QPT_UD)
+#define INI (1 << IBV_QPT_XRC_SEND)
+#define TGT (1 << IBV_QPT_XRC_RECV)
 #define S(x) IBV_QPS_##x
 #define A(x) IBV_QP_##x
 /* Alternate paths do not exist on RoCE; their attributes are taken and ignored as the kernel's drivers do. */
 #define ALT (A(ALT_PATH) | A(PATH_MIG_STATE))
 
 static const struct transition {
-	uint8_t from, to, types;
-	uint32_t must, may;
+	uint8_t from, to;
+	uint32_t types, must, may;
 } transitions[] = {
-	{ S(RESET), S(INIT), RC | UC, A(PKEY_INDEX) | A(PORT) | A(ACCESS_FLAGS), 0 },
+	{ S(RESET), S(INIT), RC | UC | INI | TGT, A(PKEY_INDEX) | A(PORT) | A(ACCESS_FLAGS), 0 },
 	{ S(RESET), S(INIT), UD, A(PKEY_INDEX) | A(PORT) | A(QKEY), 0 },
-	{ S(INIT), S(INIT), RC | UC, 0, A(PKEY_INDEX) | A(PORT) | A(ACCESS_FLAGS) },
+	{ S(INIT), S(INIT), RC | UC | INI | TGT, 0, A(PKEY_INDEX) | A(PORT) | A(ACCESS_FLAGS) },
 	{ S(INIT), S(INIT), UD, 0, A(PKEY_INDEX) | A(PORT) | A(QKEY) },
-	{ S(INIT), S(RTR), RC, A(AV) | A(PATH_MTU) | A(DEST_QPN) | A(RQ_PSN) | A(MAX_DEST_RD_ATOMIC) | A(MIN_RNR_TIMER),
+	{ S(INIT), S(RTR), RC | TGT, A(AV) | A(PATH_MTU) | A(DEST_QPN) | A(RQ_PSN) | A(MAX_DEST_RD_ATOMIC) | A(MIN_RNR_TIMER),
 	  ALT | A(ACCESS_FLAGS) | A(PKEY_INDEX) },
-	{ S(INIT), S(RTR), UC, A(AV) | A(PATH_MTU) | A(DEST_QPN) | A(RQ_PSN), ALT | A(ACCESS_FLAGS) | A(PKEY_INDEX) },
+	{ S(INIT), S(RTR), UC | INI, A(AV) | A(PATH_MTU) | A(DEST_QPN) | A(RQ_PSN), ALT | A(ACCESS_FLAGS) | A(PKEY_INDEX) },
 	{ S(INIT), S(RTR), UD, 0, A(PKEY_INDEX) | A(QKEY) },
 	{ S(RTR), S(RTS), RC, A(TIMEOUT) | A(RETRY_CNT) | A(RNR_RETRY) | A(SQ_PSN) | A(MAX_QP_RD_ATOMIC),
 	  A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(MIN_RNR_TIMER) },
+	{ S(RTR), S(RTS), INI, A(TIMEOUT) | A(RETRY_CNT) | A(RNR_RETRY) | A(SQ_PSN) | A(MAX_QP_RD_ATOMIC),
+	  A(CUR_STATE) | ALT | A(ACCESS_FLAGS) },
+	{ S(RTR), S(RTS), TGT, A(TIMEOUT) | A(SQ_PSN), A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(MIN_RNR_TIMER) },
 	{ S(RTR), S(RTS), UC, A(SQ_PSN), A(CUR_STATE) | ALT | A(ACCESS_FLAGS) },
 	{ S(RTR), S(RTS), UD, A(SQ_PSN), A(CUR_STATE) | A(QKEY) },
-	{ S(RTS), S(RTS), RC, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(MIN_RNR_TIMER) },
-	{ S(RTS), S(RTS), UC, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) },
+	{ S(RTS), S(RTS), RC | TGT, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(MIN_RNR_TIMER) },
+	{ S(RTS), S(RTS), UC | INI, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) },
 	{ S(RTS), S(RTS), UD, 0, A(CUR_STATE) | A(QKEY) },
-	{ S(RTS), S(SQD), RC | UC | UD, 0, A(EN_SQD_ASYNC_NOTIFY) },
-	{ S(SQD), S(RTS), RC, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(MIN_RNR_TIMER) },
-	{ S(SQD), S(RTS), UC, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) },
+	{ S(RTS), S(SQD), RC | UC | UD | INI | TGT, 0, A(EN_SQD_ASYNC_NOTIFY) },
+	{ S(SQD), S(RTS), RC | TGT, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) | A(MIN_RNR_TIMER) },
+	{ S(SQD), S(RTS), UC | INI, 0, A(CUR_STATE) | ALT | A(ACCESS_FLAGS) },
 	{ S(SQD), S(RTS), UD, 0, A(CUR_STATE) | A(QKEY) },
 	{ S(SQD), S(SQD), RC, 0,
 	  A(AV) | ALT | A(ACCESS_FLAGS) | A(PKEY_INDEX) | A(MIN_RNR_TIMER) | A(TIMEOUT) | A(RETRY_CNT) | A(RNR_RETRY) |
 		  A(MAX_QP_RD_ATOMIC) | A(MAX_DEST_RD_ATOMIC) | A(PORT) },
+	{ S(SQD), S(SQD), INI, 0,
+	  A(AV) | ALT | A(ACCESS_FLAGS) | A(PKEY_INDEX) | A(TIMEOUT) | A(RETRY_CNT) | A(RNR_RETRY) | A(MAX_QP_RD_ATOMIC) | A(PORT) },
+	{ S(SQD), S(SQD), TGT, 0,
+	  A(AV) | ALT | A(ACCESS_FLAGS) | A(PKEY_INDEX) | A(MIN_RNR_TIMER) | A(TIMEOUT) | A(MAX_DEST_RD_ATOMIC) | A(PORT) },
 	{ S(SQD), S(SQD), UC, 0, A(AV) | ALT | A(ACCESS_FLAGS) | A(PKEY_INDEX) },
 	{ S(SQD), S(SQD), UD, 0, A(PKEY_INDEX) | A(QKEY) },
 	{ S(SQE), S(RTS), UC, 0, A(CUR_STATE) | A(ACCESS_FLAGS) },
@@ -58,7 +67,7 @@ static int check_transition(const struct sr_qp *qp, enum ibv_qp_state from, enum
 		return mask & ~(uint32_t)A(CUR_STATE) ? EINVAL : 0;
 	for (size_t i = 0; i < sizeof transitions / sizeof *transitions; i++) {
 		const struct transition *t = &transitions[i];
-		if (t->from == from && t->to == to && (t->types & (1 << qp->type)))
+		if (t->from == from && t->to == to && (t->types & (1u << qp->type)))
 			return (mask & t->must) != t->must || (mask & ~(t->must | t->may)) ? EINVAL : 0;
 	}
 	return EINVAL;
@@ -145,8 +154,15 @@ void sr_qp_reset(struct sr_qp *qp)
 	qp->rx->active = false;
 	qp->reads_outstanding = 0;
 	qp->sqd_draining = qp->last_wqe_event = false;
-	sr_cq_clean(qp->send_cq, qp->qpn);
-	sr_cq_clean(qp->recv_cq, qp->qpn);
+	if (!sr_qp_requests(qp)) { /* what it received is the queues' it served */
+		qp->srq = NULL;
+		qp->recv_cq = NULL;
+		qp->pd = NULL;
+	} else {
+		sr_cq_clean(qp->send_cq, qp->qpn);
+		if (qp->recv_cq)
+			sr_cq_clean(qp->recv_cq, qp->qpn);
+	}
 	memset(&qp->attr, 0, sizeof qp->attr);
 }
 
@@ -175,7 +191,7 @@ static void to_sqd(struct sr_qp *qp)
 	qp->sqd_draining = qp->attr.en_sqd_async_notify;
 	if (qp->sqd_draining && sr_sq_drained(qp)) {
 		qp->sqd_draining = false;
-		sr_async_event(qp->ex.qp_base.context, IBV_EVENT_SQ_DRAINED, &qp->ex.qp_base, 0);
+		sr_qp_event(qp, IBV_EVENT_SQ_DRAINED);
 	}
 }
 
@@ -210,9 +226,10 @@ static int enter_state(struct sr_qp *qp, enum ibv_qp_state from, enum ibv_qp_sta
 	return 0;
 }
 
-int ibv_modify_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *a, int imask)
+int ibv_modify_qp(struct ibv_qp *handle, struct ibv_qp_attr *a, int imask)
 {
-	struct sr_qp *qp = sr_qp(ibqp);
+	struct sr_qp *qp = sr_qp_of_handle(handle);
+	struct ibv_qp *ibqp = &qp->ex.qp_base;
 	uint32_t mask = (uint32_t)imask;
 	if (mask & ~(uint32_t)(A(RATE_LIMIT) - 1)) /* as rdma-core for drivers without pacing */
 		return EOPNOTSUPP;
@@ -244,6 +261,7 @@ int ibv_modify_qp(struct ibv_qp *ibqp, struct ibv_qp_attr *a, int imask)
 	qp->av = av;
 	store(qp, a, mask);
 	err = enter_state(qp, from, to, link);
+	handle->state = ibqp->state;
 	sr_unlock();
 	return err;
 }

@@ -52,7 +52,7 @@ int sr_post_recv(struct ibv_qp *ibqp, struct ibv_recv_wr *wr, struct ibv_recv_wr
 {
 	struct sr_qp *qp = sr_qp(ibqp);
 	sr_lock();
-	if (qp->srq || sr_qp_state(qp) == IBV_QPS_RESET) {
+	if (qp->srq || !sr_qp_responds(qp) || !sr_qp_requests(qp) || sr_qp_state(qp) == IBV_QPS_RESET) {
 		sr_unlock();
 		*bad = wr;
 		return EINVAL;

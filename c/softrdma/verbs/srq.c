@@ -1,48 +1,78 @@
-/* srq.c - shared receive queues. */
+/* srq.c - shared receive queues, those of XRC domains too. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "../device/limits.h"
 #include "../engine/lock.h"
+#include "../engine/xrc.h"
 #include "rq.h"
 
-static struct ibv_srq *create(struct ibv_context *ctx, struct ibv_pd *pd, void *context, struct ibv_srq_attr *attr)
+/* Makes one; XRC when there is an xrcd, and then with a completion queue. */
+static struct ibv_srq *create(struct ibv_context *ctx, struct ibv_srq_init_attr_ex *init, struct sr_xrcd *xrcd)
 {
 	static _Atomic uint32_t last_id;
+	struct ibv_srq_attr *attr = &init->attr;
 	if (!attr->max_wr || attr->max_wr > SR_LIMIT_SRQ_WR || attr->max_sge > SR_MAX_SGE) {
 		errno = EINVAL;
 		return NULL;
 	}
 	struct sr_srq *srq = calloc(1, sizeof *srq);
-	if (!srq || sr_rq_init(&srq->rq, attr->max_wr, attr->max_sge)) {
+	int err = srq ? sr_rq_init(&srq->rq, attr->max_wr, attr->max_sge) : ENOMEM;
+	if (!err && xrcd) {
+		srq->xrcd = xrcd;
+		srq->cq = sr_cq(init->cq);
+	}
+	if (!err) {
+		srq->srq.context = ctx;
+		srq->srq.srq_context = init->srq_context;
+		srq->srq.pd = init->pd;
+		pthread_mutex_init(&srq->srq.mutex, NULL);
+		pthread_cond_init(&srq->srq.cond, NULL);
+		if (xrcd) {
+			sr_lock();
+			err = sr_xrc_enter(srq);
+			sr_unlock();
+		} else {
+			srq->id = atomic_fetch_add(&last_id, 1) + 1;
+		}
+	}
+	if (err) {
+		if (srq)
+			sr_rq_free(&srq->rq);
 		free(srq);
-		errno = ENOMEM;
+		errno = err;
 		return NULL;
 	}
-	srq->id = atomic_fetch_add(&last_id, 1) + 1;
-	srq->srq.context = ctx;
-	srq->srq.srq_context = context;
-	srq->srq.pd = pd;
 	srq->srq.handle = srq->id;
-	pthread_mutex_init(&srq->srq.mutex, NULL);
-	pthread_cond_init(&srq->srq.cond, NULL);
-	atomic_fetch_add(&((struct sr_pd *)pd)->users, 1);
+	atomic_fetch_add(&((struct sr_pd *)init->pd)->users, 1);
+	if (xrcd) {
+		atomic_fetch_add(&xrcd->users, 1);
+		atomic_fetch_add(&srq->cq->users, 1);
+	}
 	return &srq->srq;
 }
 
 struct ibv_srq *ibv_create_srq(struct ibv_pd *pd, struct ibv_srq_init_attr *init)
 {
-	return create(pd->context, pd, init->srq_context, &init->attr);
+	return create(pd->context, &(struct ibv_srq_init_attr_ex){ .srq_context = init->srq_context, .attr = init->attr, .pd = pd }, NULL);
 }
 
 struct ibv_srq *sr_create_srq_ex(struct ibv_context *ctx, struct ibv_srq_init_attr_ex *init)
 {
-	if (!(init->comp_mask & IBV_SRQ_INIT_ATTR_PD) ||
-	    ((init->comp_mask & IBV_SRQ_INIT_ATTR_TYPE) && init->srq_type != IBV_SRQT_BASIC)) {
-		errno = init->comp_mask & IBV_SRQ_INIT_ATTR_PD ? EOPNOTSUPP : EINVAL;
+	const uint32_t xrc = IBV_SRQ_INIT_ATTR_XRCD | IBV_SRQ_INIT_ATTR_CQ;
+	enum ibv_srq_type type = init->comp_mask & IBV_SRQ_INIT_ATTR_TYPE ? init->srq_type : IBV_SRQT_BASIC;
+	int err = 0;
+	if (!(init->comp_mask & IBV_SRQ_INIT_ATTR_PD) || !init->pd)
+		err = EINVAL;
+	else if (type != IBV_SRQT_BASIC && type != IBV_SRQT_XRC)
+		err = EOPNOTSUPP;
+	else if (type == IBV_SRQT_XRC && ((init->comp_mask & xrc) != xrc || !init->xrcd || !init->cq))
+		err = EINVAL;
+	if (err) {
+		errno = err;
 		return NULL;
 	}
-	return create(ctx, init->pd, init->srq_context, &init->attr);
+	return create(ctx, init, type == IBV_SRQT_XRC ? (struct sr_xrcd *)init->xrcd : NULL);
 }
 
 int sr_get_srq_num(struct ibv_srq *srq, uint32_t *num)
@@ -94,8 +124,17 @@ int ibv_destroy_srq(struct ibv_srq *ibsrq)
 	struct sr_srq *srq = (struct sr_srq *)ibsrq;
 	if (atomic_load(&srq->users))
 		return EBUSY;
+	if (srq->xrcd) {
+		sr_lock();
+		sr_xrc_leave(srq);
+		sr_unlock();
+	}
 	sr_async_forget(ibsrq->context, ibsrq, &ibsrq->mutex, &ibsrq->cond, &ibsrq->events_completed);
 	atomic_fetch_sub(&((struct sr_pd *)ibsrq->pd)->users, 1);
+	if (srq->xrcd) {
+		atomic_fetch_sub(&srq->xrcd->users, 1);
+		atomic_fetch_sub(&srq->cq->users, 1);
+	}
 	sr_rq_free(&srq->rq);
 	free(srq);
 	return 0;

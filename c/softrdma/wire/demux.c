@@ -44,8 +44,9 @@ static bool icrc_good(const struct sr_icrc_path *path, uint16_t segment, const s
 static void connected(struct sr_wire_qp *w, const struct sr_pkt *p, const uint8_t *packet, size_t len)
 {
 	struct sr_qp *qp = w->qp;
-	bool uc_packet = (p->opcode & 0xe0) == SR_OP_UC;
-	if (uc_packet != (qp->type == IBV_QPT_UC)) {
+	bool uc = qp->type == IBV_QPT_UC, response = p->flags & SR_M_RESPONSE;
+	bool ours = p->opcode == SR_OP_SACK ? !uc : (p->opcode & SR_OP_TRANSPORT) == w->transport;
+	if (!ours || !(response ? sr_qp_requests(qp) : sr_qp_responds(qp))) {
 		SR_COUNT(rx_unknown_opcode);
 		return;
 	}
@@ -54,12 +55,12 @@ static void connected(struct sr_wire_qp *w, const struct sr_pkt *p, const uint8_
 	if (!w->established) {
 		w->established = true;
 		if (sr_qp_state(qp) == IBV_QPS_RTR)
-			sr_async_event(qp->ex.qp_base.context, IBV_EVENT_COMM_EST, &qp->ex.qp_base, 0);
+			sr_qp_event(qp, IBV_EVENT_COMM_EST);
 	}
 	SR_COUNT_N(port_rcv_data, p->payload_len);
-	if (uc_packet)
+	if (uc)
 		sr_rsp_uc(w, p);
-	else if (p->flags & SR_M_RESPONSE)
+	else if (response)
 		sr_req_response(w, p);
 	else
 		sr_rsp_request(w, p, packet, len);

@@ -8,37 +8,43 @@
 #define RESP_F(ext) (V | SR_M_RESPONSE | (ext))
 #define ONLY (SR_M_FIRST | SR_M_LAST)
 
-/* SEND and WRITE look alike on RC (base 0) and UC (base 0x20). */
-#define SEND_WRITE(base) \
-	[(base) + 0x0] = SEND_F(SR_M_FIRST, 0), [(base) + 0x1] = SEND_F(0, 0), [(base) + 0x2] = SEND_F(SR_M_LAST, 0), \
-	[(base) + 0x3] = SEND_F(SR_M_LAST, SR_H_IMM), [(base) + 0x4] = SEND_F(ONLY, 0), \
-	[(base) + 0x5] = SEND_F(ONLY, SR_H_IMM), [(base) + 0x6] = WRITE_F(SR_M_FIRST, SR_H_RETH), \
-	[(base) + 0x7] = WRITE_F(0, 0), [(base) + 0x8] = WRITE_F(SR_M_LAST, 0), \
-	[(base) + 0x9] = WRITE_F(SR_M_LAST, SR_H_IMM), [(base) + 0xa] = WRITE_F(ONLY, SR_H_RETH), \
-	[(base) + 0xb] = WRITE_F(ONLY, SR_H_RETH | SR_H_IMM)
+/* SEND and WRITE look alike on RC, UC and XRC, but for what is in every request (x). */
+#define SEND_WRITE(base, x) \
+	[(base) + 0x0] = SEND_F(SR_M_FIRST, x), [(base) + 0x1] = SEND_F(0, x), [(base) + 0x2] = SEND_F(SR_M_LAST, x), \
+	[(base) + 0x3] = SEND_F(SR_M_LAST, SR_H_IMM | (x)), [(base) + 0x4] = SEND_F(ONLY, x), \
+	[(base) + 0x5] = SEND_F(ONLY, SR_H_IMM | (x)), [(base) + 0x6] = WRITE_F(SR_M_FIRST, SR_H_RETH | (x)), \
+	[(base) + 0x7] = WRITE_F(0, x), [(base) + 0x8] = WRITE_F(SR_M_LAST, x), \
+	[(base) + 0x9] = WRITE_F(SR_M_LAST, SR_H_IMM | (x)), [(base) + 0xa] = WRITE_F(ONLY, SR_H_RETH | (x)), \
+	[(base) + 0xb] = WRITE_F(ONLY, SR_H_RETH | SR_H_IMM | (x))
 
-const uint16_t sr_op_flags[256] = {
-	SEND_WRITE(0x00),
-	SEND_WRITE(SR_OP_UC),
-	[SR_OP_RC_READ_REQUEST] = V | SR_H_RETH | SR_M_READ | ONLY,
-	[SR_OP_RC_READ_RESP_FIRST] = RESP_F(SR_H_AETH | SR_H_PAYLOAD | SR_M_READ | SR_M_FIRST),
-	[SR_OP_RC_READ_RESP_MIDDLE] = RESP_F(SR_H_PAYLOAD | SR_M_READ),
-	[SR_OP_RC_READ_RESP_LAST] = RESP_F(SR_H_AETH | SR_H_PAYLOAD | SR_M_READ | SR_M_LAST),
-	[SR_OP_RC_READ_RESP_ONLY] = RESP_F(SR_H_AETH | SR_H_PAYLOAD | SR_M_READ | ONLY),
-	[SR_OP_RC_ACK] = RESP_F(SR_H_AETH),
-	[SR_OP_RC_ATOMIC_ACK] = RESP_F(SR_H_AETH | SR_H_ATOMICACK),
-	[SR_OP_RC_CMP_SWAP] = V | SR_H_ATOMIC | SR_M_ATOMIC_OP | ONLY,
-	[SR_OP_RC_FETCH_ADD] = V | SR_H_ATOMIC | SR_M_ATOMIC_OP | ONLY,
-	[SR_OP_RC_SEND_LAST_INV] = SEND_F(SR_M_LAST, SR_H_IETH),
-	[SR_OP_RC_SEND_ONLY_INV] = SEND_F(ONLY, SR_H_IETH),
+/* RC and XRC have the rest in common, too. */
+#define RELIABLE(base, x) \
+	SEND_WRITE(base, x), \
+	[(base) + SR_OP_RC_READ_REQUEST] = V | SR_H_RETH | SR_M_READ | ONLY | (x), \
+	[(base) + SR_OP_RC_READ_RESP_FIRST] = RESP_F(SR_H_AETH | SR_H_PAYLOAD | SR_M_READ | SR_M_FIRST), \
+	[(base) + SR_OP_RC_READ_RESP_MIDDLE] = RESP_F(SR_H_PAYLOAD | SR_M_READ), \
+	[(base) + SR_OP_RC_READ_RESP_LAST] = RESP_F(SR_H_AETH | SR_H_PAYLOAD | SR_M_READ | SR_M_LAST), \
+	[(base) + SR_OP_RC_READ_RESP_ONLY] = RESP_F(SR_H_AETH | SR_H_PAYLOAD | SR_M_READ | ONLY), \
+	[(base) + SR_OP_RC_ACK] = RESP_F(SR_H_AETH), \
+	[(base) + SR_OP_RC_ATOMIC_ACK] = RESP_F(SR_H_AETH | SR_H_ATOMICACK), \
+	[(base) + SR_OP_RC_CMP_SWAP] = V | SR_H_ATOMIC | SR_M_ATOMIC_OP | ONLY | (x), \
+	[(base) + SR_OP_RC_FETCH_ADD] = V | SR_H_ATOMIC | SR_M_ATOMIC_OP | ONLY | (x), \
+	[(base) + SR_OP_RC_SEND_LAST_INV] = SEND_F(SR_M_LAST, SR_H_IETH | (x)), \
+	[(base) + SR_OP_RC_SEND_ONLY_INV] = SEND_F(ONLY, SR_H_IETH | (x))
+
+const uint32_t sr_op_flags[256] = {
+	RELIABLE(0, 0),
+	RELIABLE(SR_OP_XRC, SR_H_XRC),
+	SEND_WRITE(SR_OP_UC, 0),
 	[SR_OP_UD_SEND_ONLY] = SEND_F(ONLY, SR_H_DETH),
 	[SR_OP_UD_SEND_ONLY_IMM] = SEND_F(ONLY, SR_H_DETH | SR_H_IMM),
 	[SR_OP_SACK] = RESP_F(SR_H_AETH | SR_H_PAYLOAD),
 };
 
-static size_t headers_len(uint16_t flags)
+static size_t headers_len(uint32_t flags)
 {
 	size_t n = SR_BTH_BYTES;
+	n += flags & SR_H_XRC ? SR_XRCETH_BYTES : 0;
 	n += flags & SR_H_DETH ? SR_DETH_BYTES : 0;
 	n += flags & SR_H_RETH ? SR_RETH_BYTES : 0;
 	n += flags & SR_H_ATOMIC ? SR_ATOMICETH_BYTES : 0;
@@ -80,6 +86,11 @@ enum sr_pkt_error sr_pkt_decode(struct sr_pkt *p, const uint8_t *buf, size_t len
 		return SR_PKT_LENGTH;
 
 	const uint8_t *h = buf + SR_BTH_BYTES;
+	if (p->flags & SR_H_XRC) {
+		p->xrceth_resv = h[0];
+		p->srqn = sr_get32(h) & 0xffffff;
+		h += SR_XRCETH_BYTES;
+	}
 	if (p->flags & SR_H_DETH) {
 		p->qkey = sr_get32(h);
 		p->deth_resv = h[4];
@@ -125,7 +136,7 @@ enum sr_pkt_error sr_pkt_decode(struct sr_pkt *p, const uint8_t *buf, size_t len
 
 size_t sr_pkt_encode(const struct sr_pkt *p, uint8_t *out)
 {
-	uint16_t flags = sr_op_flags[p->opcode];
+	uint32_t flags = sr_op_flags[p->opcode];
 	out[0] = p->opcode;
 	out[1] = (uint8_t)(p->se << 7 | p->migreq << 6 | (p->pad & 3) << 4 | (p->tver & 15));
 	sr_put16(out + 2, p->pkey);
@@ -133,6 +144,10 @@ size_t sr_pkt_encode(const struct sr_pkt *p, uint8_t *out)
 	uint32_t reserved = p->rides ? SR_BTH_RIDES | (p->ride & 0x3f) : p->sends & SR_SENDS_MAX;
 	sr_put32(out + 8, (uint32_t)p->ackreq << 31 | reserved << 24 | (p->psn & SR_PSN_MASK));
 	uint8_t *h = out + SR_BTH_BYTES;
+	if (flags & SR_H_XRC) {
+		sr_put32(h, (uint32_t)p->xrceth_resv << 24 | (p->srqn & 0xffffff));
+		h += SR_XRCETH_BYTES;
+	}
 	if (flags & SR_H_DETH) {
 		sr_put32(h, p->qkey);
 		sr_put32(h + 4, (uint32_t)p->deth_resv << 24 | (p->src_qpn & 0xffffff));

@@ -7,6 +7,7 @@
  *     opcode 8 | SE 1 | MigReq 1 | PadCnt 2 | TVer 4 | P_Key 16
  *     FECN 1 | BECN 1 | reserved 6 | destination QP 24          <- the first byte of this word is masked in the ICRC
  *     AckReq 1 | reserved 7 | PSN 24
+ *   XRCETH (4, XRC requests)  reserved 8 | XRC shared receive queue 24
  *   DETH (8, UD)              Q_Key 32 ; reserved 8 | source QP 24
  *   RETH (16, WRITE/READ)     virtual address 64 ; R_Key 32 ; DMA length 32
  *   AtomicETH (28)            virtual address 64 ; R_Key 32 ; swap or add 64 ; compare 64
@@ -17,7 +18,7 @@
  *   payload, PadCnt zero bytes up to a multiple of four, ICRC 32 (little endian)
  *
  * The extension headers of one packet follow each other in the order of this list. The opcode is transport (3 bits: RC 0,
- * UC 1, UD 3, vendor 6) and operation (5 bits).
+ * UC 1, UD 3, XRC 5, vendor 6) and operation (5 bits).
  *
  * Our own extension. The six reserved bits beside FECN and BECN carry SR_BTH_MARK in packets of this device. Other
  * implementations ignore them on receipt and send zero, and the ICRC does not cover them, so a marked packet is valid for
@@ -41,6 +42,7 @@
 #define SR_IMM_BYTES 4
 #define SR_IETH_BYTES 4
 #define SR_DETH_BYTES 8
+#define SR_XRCETH_BYTES 4
 #define SR_ICRC_BYTES 4
 #define SR_HEADERS_MAX 48 /* BTH and the largest set of extensions, rounded up */
 #define SR_PMTU_MAX 4096
@@ -84,6 +86,7 @@ enum sr_op {
 	SR_OP_RC_SEND_LAST_INV = 0x16,
 	SR_OP_RC_SEND_ONLY_INV = 0x17,
 	SR_OP_UC = 0x20, /* SEND_FIRST .. WRITE_ONLY_IMM as RC, plus this */
+	SR_OP_XRC = 0xa0, /* all as RC, plus this */
 	SR_OP_UD_SEND_ONLY = 0x64,
 	SR_OP_UD_SEND_ONLY_IMM = 0x65,
 	SR_OP_SACK = 0xc5, /* vendor space: selective acknowledgement between two of our devices, see sack.h */
@@ -107,9 +110,14 @@ enum sr_op_flag {
 	SR_M_ATOMIC_OP = 1 << 13,
 	SR_M_RESPONSE = 1 << 14, /* goes to the requester: ACK, READ responses, atomic ACK, SACK */
 	SR_M_VALID = 1 << 15,
+	SR_H_XRC = 1 << 16,
 };
 
-extern const uint16_t sr_op_flags[256];
+/* An opcode is its transport and an operation, by the names of RC. */
+#define SR_OP_TRANSPORT 0xe0
+#define SR_OP_OPERATION 0x1f
+
+extern const uint32_t sr_op_flags[256];
 
 /* AETH syndrome. */
 #define SR_AETH_ACK 0x1f /* credits "not valid": we never limit the peer by credits */
@@ -133,9 +141,11 @@ struct sr_pkt {
 	uint8_t ride;	   /* of the PSN with these low 6 bits; */
 	uint8_t sends;	   /* or else, how often this was sent before */
 	uint16_t pkey;
-	uint16_t flags;	   /* enum sr_op_flag of the opcode */
+	uint32_t flags;	   /* enum sr_op_flag of the opcode */
 	uint32_t qpn;
 	uint32_t psn;
+	uint32_t srqn;	   /* XRCETH */
+	uint8_t xrceth_resv;
 	uint32_t rkey;	   /* RETH, AtomicETH */
 	uint64_t va;	   /* RETH, AtomicETH */
 	uint32_t dma_len;  /* RETH */

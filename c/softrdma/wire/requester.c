@@ -40,7 +40,7 @@ static uint32_t reads_limit(const struct sr_wire_qp *w)
 	return limit == 0 ? 1 : limit > SR_READS_MAX ? SR_READS_MAX : limit;
 }
 
-static uint8_t opcode_of(const struct sr_wire_qp *w, const struct sr_swqe *e, bool first, bool last)
+static uint8_t opcode_of(const struct sr_swqe *e, bool first, bool last)
 {
 	static const uint8_t only[] = {
 		[IBV_WR_SEND] = SR_OP_RC_SEND_ONLY,
@@ -61,7 +61,7 @@ static uint8_t opcode_of(const struct sr_wire_qp *w, const struct sr_swqe *e, bo
 		else
 			op = op == SR_OP_RC_SEND_ONLY_INV ? SR_OP_RC_SEND_LAST_INV : (uint8_t)(op - 2); /* ONLY -> LAST */
 	}
-	return (uint8_t)(op | (w->qp->type == IBV_QPT_UC ? SR_OP_UC : 0));
+	return op;
 }
 
 /* Makes packet k of the WQE; for a READ, the request for `count` packets from k on. False: the WQE's memory is not what it
@@ -71,10 +71,11 @@ static bool emit(struct sr_wire_qp *w, struct sr_swqe *e, uint32_t index, uint32
 	struct iovec iov[SR_MAX_SGE];
 	uint32_t packets = sr_req_packets(w, e), off = k << w->mtu_shift;
 	bool read = e->opcode == IBV_WR_RDMA_READ, last = k + 1 == packets;
-	struct sr_pkt p = sr_wire_header(w, opcode_of(w, e, k == 0, last), e->psn_first + k);
+	struct sr_pkt p = sr_wire_header(w, opcode_of(e, k == 0, last), e->psn_first + k);
 	int n = 0;
 	p.va = e->remote_addr + (read ? off : 0);
 	p.rkey = e->rkey;
+	p.srqn = e->srqn;
 	p.dma_len = e->length;
 	p.imm = p.inv_rkey = e->imm;
 	p.ackreq = ackreq;
@@ -102,7 +103,7 @@ static bool emit(struct sr_wire_qp *w, struct sr_swqe *e, uint32_t index, uint32
 
 static bool want_ackreq(struct sr_wire_qp *w, bool last)
 {
-	if (w->qp->type != IBV_QPT_RC)
+	if (!sr_qp_reliable(w->qp))
 		return false;
 	if (last || ++w->req.since_ackreq >= SR_ACK_EVERY) {
 		w->req.since_ackreq = 0;
@@ -180,10 +181,10 @@ static bool send_next(struct sr_wire_qp *w)
 {
 	struct sr_requester *r = &w->req;
 	struct sr_sq *sq = &w->qp->sq;
-	bool rc = w->qp->type == IBV_QPT_RC;
+	bool reliable = sr_qp_reliable(w->qp);
 	if (r->cursor == sq->head || r->fail_status != IBV_WC_SUCCESS)
 		return false;
-	uint32_t room = rc ? window_room(w) : 1;
+	uint32_t room = reliable ? window_room(w) : 1;
 	struct sr_swqe *e = sr_sq_at(sq, r->cursor);
 	if (room == 0)
 		return false;
@@ -197,7 +198,7 @@ static bool send_next(struct sr_wire_qp *w)
 		if (!next_read(w, e, room))
 			return false;
 	} else {
-		if (rc)
+		if (reliable)
 			open_psns(r, r->psn, 1);
 		/* A packet that fills the window must bring an answer. */
 		if (!emit(w, e, r->cursor, r->packet, 1, want_ackreq(w, r->packet + 1 == packets || room == 1)))
@@ -208,7 +209,7 @@ static bool send_next(struct sr_wire_qp *w)
 	if (r->packet == packets) {
 		r->packet = 0;
 		r->cursor++;
-		if (!rc)
+		if (!reliable)
 			r->una = r->psn; /* unacknowledged service: sent is done */
 	}
 	return true;
@@ -270,7 +271,7 @@ void sr_req_transmit(struct sr_wire_qp *w)
 	enum ibv_qp_state state = sr_qp_state(w->qp);
 	if (!w->rts || w->dead || r->waiting_rnr || (state != IBV_QPS_RTS && state != IBV_QPS_SQD))
 		return;
-	if (!r->inflight && w->qp->type == IBV_QPT_RC) {
+	if (!r->inflight && sr_qp_reliable(w->qp)) {
 		if (r->cursor == w->qp->sq.head)
 			return;
 		r->inflight = calloc(1, sizeof(*r->inflight));

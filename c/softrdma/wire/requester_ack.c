@@ -250,7 +250,7 @@ void sr_req_response(struct sr_wire_qp *w, const struct sr_pkt *p)
 		sr_sack_receive(w, p);
 	else if (p->flags & SR_M_READ)
 		on_read_data(w, p);
-	else if (p->opcode == SR_OP_RC_ATOMIC_ACK)
+	else if (p->flags & SR_H_ATOMICACK)
 		on_atomic_result(w, p);
 	else
 		on_ack(w, p->psn, p->sends);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include "../engine/guard.h"
+#include "../engine/xrc.h"
 #include "wire.h"
 
 #define NO_EVENT (-1)
@@ -200,8 +201,8 @@ static uint32_t execute_read(struct sr_wire_qp *w, const struct sr_pkt *p)
 	}
 	s->msn = (s->msn + 1) & 0xffffff;
 	sr_rsp_queue(w, &(struct sr_reply){ .kind = SR_OP_RC_READ_REQUEST, .psn = s->psn, .npsn = npsn, .msn = s->msn,
-					    .rkey = p->rkey, .va = p->va, .length = p->dma_len, .sends = w->ours ? p->sends : 0,
-					    .arrived_ns = sr_wire.arrived_ns });
+					    .rkey = p->rkey, .srqn = p->srqn, .va = p->va, .length = p->dma_len,
+					    .sends = w->ours ? p->sends : 0, .arrived_ns = sr_wire.arrived_ns });
 	return npsn;
 }
 
@@ -228,7 +229,7 @@ static bool execute_atomic(struct sr_wire_qp *w, const struct sr_pkt *p)
 		bad_access(w);
 		return false;
 	}
-	bool swap = p->opcode == SR_OP_RC_CMP_SWAP;
+	bool swap = (p->opcode & SR_OP_OPERATION) == SR_OP_RC_CMP_SWAP;
 	uint64_t orig;
 	if (!sr_guard_atomic(at, swap ? IBV_WR_ATOMIC_CMP_AND_SWP : IBV_WR_ATOMIC_FETCH_AND_ADD,
 			     swap ? p->compare : p->swap_add, swap ? p->swap_add : 0, &orig)) {
@@ -252,6 +253,11 @@ void sr_rsp_execute(struct sr_wire_qp *w, const struct sr_pkt *p)
 	if (first == s->in_message || (!first && s->in_write != !!(p->flags & SR_M_WRITE)) ||
 	    (!whole && !length_fits(w, p))) {
 		bad_request(w);
+		return;
+	}
+	if ((p->flags & SR_H_XRC) && !sr_xrc_aim(w->qp, p->srqn, first)) {
+		/* An unknown queue, or one of another domain. What the adapters' drivers report of these is an access error. */
+		sr_rsp_nak(w, SR_NAK_INVALID_REQUEST, true, IBV_EVENT_QP_ACCESS_ERR);
 		return;
 	}
 	if (p->flags & SR_M_READ)
@@ -279,15 +285,15 @@ static void read_again(struct sr_wire_qp *w, const struct sr_pkt *p)
 	struct sr_responder *s = &w->rsp;
 	uint32_t npsn = p->dma_len ? (p->dma_len + w->mtu - 1) >> w->mtu_shift : 1, known = (s->psn - p->psn) & SR_PSN_MASK;
 	struct sr_reply reply = { .kind = SR_OP_RC_READ_REQUEST, .again = true, .psn = p->psn, .npsn = npsn, .msn = s->msn,
-				  .rkey = p->rkey, .va = p->va, .length = p->dma_len, .sends = w->ours ? p->sends : 0,
-				  .arrived_ns = sr_wire.arrived_ns };
+				  .rkey = p->rkey, .srqn = p->srqn, .va = p->va, .length = p->dma_len,
+				  .sends = w->ours ? p->sends : 0, .arrived_ns = sr_wire.arrived_ns };
 	if (p->dma_len > 1u << 31)
 		return;
 	if (npsn > known) {
 		reply.npsn = known;
 		reply.length = known << w->mtu_shift;
 	}
-	if (reply.length && !sr_remote_ptr(w->qp, p->rkey, p->va, reply.length, IBV_ACCESS_REMOTE_READ))
+	if (reply.length && !sr_remote_ptr_in(w->qp, sr_xrc_pd(w->qp, p->srqn), p->rkey, p->va, reply.length, IBV_ACCESS_REMOTE_READ))
 		return; /* the region is gone: nothing may be said about it any more */
 	sr_rsp_queue(w, &reply);
 }

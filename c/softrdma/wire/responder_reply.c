@@ -1,5 +1,6 @@
 /* responder_reply.c - what a responder sends: READ data, atomic results, acknowledgements, NAKs, in PSN order. */
 #define _GNU_SOURCE
+#include "../engine/xrc.h"
 #include "wire.h"
 
 bool sr_rsp_queue(struct sr_wire_qp *w, const struct sr_reply *reply)
@@ -48,7 +49,8 @@ static bool send_read_packet(struct sr_wire_qp *w, struct sr_reply *r)
 	if (w->ours && r->sent == 0 && r->npsn >= SR_SACK_FROM)
 		sr_sack_before_data(w, r);
 	if (iov.iov_len) {
-		iov.iov_base = sr_remote_ptr(w->qp, r->rkey, r->va + off, iov.iov_len, IBV_ACCESS_REMOTE_READ);
+		iov.iov_base = sr_remote_ptr_in(w->qp, sr_xrc_pd(w->qp, r->srqn), r->rkey, r->va + off, iov.iov_len,
+						IBV_ACCESS_REMOTE_READ);
 		if (!iov.iov_base)
 			return false;
 	}

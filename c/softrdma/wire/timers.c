@@ -35,7 +35,7 @@ static uint64_t probe_after_ns(const struct sr_requester *r)
 void sr_timers_update(struct sr_wire_qp *w)
 {
 	struct sr_requester *r = &w->req;
-	if (w->qp->type != IBV_QPT_RC)
+	if (!sr_qp_reliable(w->qp))
 		return;
 	if (!r->waiting_rnr) {
 		if (r->una == r->psn) {

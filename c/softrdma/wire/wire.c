@@ -68,6 +68,7 @@ int sr_wire_qp_rtr(struct sr_qp *qp)
 	if (!w)
 		return ENOMEM;
 	w->qp = qp;
+	w->transport = qp->type == IBV_QPT_UC ? SR_OP_UC : qp->type == IBV_QPT_RC ? 0 : SR_OP_XRC;
 	w->mtu = qp->path_mtu_bytes;
 	w->mtu_shift = (uint8_t)__builtin_ctz(w->mtu);
 	sr_list_init(&w->tx_node);
@@ -87,7 +88,7 @@ void sr_wire_qp_rts(struct sr_qp *qp)
 {
 	sr_wire_set_now(sr_wire_clock_ns());
 	sr_req_init(qp->wire);
-	qp->wire->rts = true;
+	qp->wire->rts = sr_qp_requests(qp);
 }
 
 /* What was received is received: an application that leaves at once must not cost its peer its last completion. Nobody will
@@ -97,7 +98,7 @@ static void last_words(struct sr_wire_qp *w)
 	struct sr_responder *s = &w->rsp;
 	sr_wire_set_now(sr_wire_clock_ns());
 	bool recent = s->echo_ns && sr_wire.now_ns - s->echo_ns < LAST_WORDS_NS;
-	if (w->dead || s->nak_fatal || w->qp->type != IBV_QPT_RC)
+	if (w->dead || s->nak_fatal || !sr_qp_reliable(w->qp))
 		return;
 	for (int i = 0; i < LAST_WORDS && (recent || s->ack_due); i++) {
 		s->ack_due = true;

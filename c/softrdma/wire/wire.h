@@ -128,6 +128,7 @@ struct sr_reply {
 	uint32_t sent;	/* packets */
 	uint32_t msn;
 	uint32_t rkey;
+	uint32_t srqn;	/* XRC: of the request */
 	uint64_t va;
 	uint32_t length;
 	uint64_t orig;
@@ -173,6 +174,7 @@ struct sr_wire_qp {
 	bool rts;
 	bool dead;	      /* reset while it was being worked on; freed at the end of the round */
 	bool established;     /* the first packet was seen */
+	uint8_t transport;    /* the upper bits of its opcodes */
 	uint32_t mtu;
 	uint8_t mtu_shift;
 	uint64_t ack_since_ns; /* when the oldest deferred acknowledgement was owed */
@@ -224,10 +226,11 @@ static inline uint32_t sr_wire_now_us(void) { return (uint32_t)(sr_wire.now_ns /
 static inline bool sr_bit(const uint64_t *map, uint32_t i) { return map[i / 64 % SR_BITMAP_WORDS] >> (i % 64) & 1; }
 static inline void sr_bit_set(uint64_t *map, uint32_t i) { map[i / 64 % SR_BITMAP_WORDS] |= UINT64_C(1) << (i % 64); }
 static inline void sr_bit_clear(uint64_t *map, uint32_t i) { map[i / 64 % SR_BITMAP_WORDS] &= ~(UINT64_C(1) << (i % 64)); }
-/* The headers that all packets of a queue pair have in common. */
+/* The headers that all packets of a queue pair have in common. An operation (by the names of RC) is sent by its own transport. */
 static inline struct sr_pkt sr_wire_header(const struct sr_wire_qp *w, uint8_t opcode, uint32_t psn)
 {
-	return (struct sr_pkt){ .opcode = opcode, .migreq = true, .pkey = SR_DEFAULT_PKEY, .resv_fb = SR_BTH_MARK,
+	uint8_t transport = opcode & SR_OP_TRANSPORT ? 0 : w->transport;
+	return (struct sr_pkt){ .opcode = opcode | transport, .migreq = true, .pkey = SR_DEFAULT_PKEY, .resv_fb = SR_BTH_MARK,
 				.qpn = w->qp->dest_qpn, .psn = psn & SR_PSN_MASK };
 }
 static inline void sr_wire_mark(struct sr_list *head, struct sr_list *node)
