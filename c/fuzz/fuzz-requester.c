@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	rig_start();
 	rig.drop = drop_all;
-	rig_pair(e, &(struct rig_conf){ .mtu = 256, .mem = 8192, .rd_atomic = 4, .psn = { 0xfffffa, 7 } });
+	rig_pair(e, &(struct rig_conf){ .type = data[6] & 1 ? IBV_QPT_XRC_SEND : IBV_QPT_RC, .mtu = 256, .mem = 8192, .rd_atomic = 4, .psn = { 0xfffffa, 7 } });
 	for (int i = 0; i < 6; i++) {
 		enum ibv_wr_opcode op = ops[data[i] & 3];
 		uint32_t len = op == IBV_WR_ATOMIC_FETCH_AND_ADD ? 8 : (uint32_t)(data[i] >> 2) * 40;

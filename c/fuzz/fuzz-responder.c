@@ -18,7 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 2)
 		return 0;
 	rig_start();
-	rig_pair(e, &(struct rig_conf){ .type = data[0] & 1 ? IBV_QPT_UC : IBV_QPT_RC, .mtu = 256u << (data[0] >> 1 & 3),
+	enum ibv_qp_type type = data[0] & 1 ? IBV_QPT_UC : data[0] & 8 ? IBV_QPT_XRC_SEND : IBV_QPT_RC;
+	rig_pair(e, &(struct rig_conf){ .type = type, .mtu = 256u << (data[0] >> 1 & 3),
 					.mem = 8192, .rd_atomic = 4, .psn = { 0xfffffe, 7 } });
 	/* Only the middle may be reached from outside. */
 	e[1].mr.key.iova += GUARD;
@@ -37,11 +38,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (w && !(raw[8] & 0x40))
 			sr_put32(raw + 8, (uint32_t)raw[8] << 24 | ((w->rsp.psn + (uint32_t)(int8_t)raw[11]) & SR_PSN_MASK));
 		uint32_t flags = sr_op_flags[raw[0]];
+		uint8_t *x = raw + SR_BTH_BYTES; /* behind what names the queue */
+		if (flags & SR_H_XRC) {
+			if (e[1].srq && x[0] & 7)
+				sr_put32(x, (uint32_t)x[0] << 24 | e[1].srq->handle);
+			x += SR_XRCETH_BYTES;
+		}
 		if (flags & (SR_H_RETH | SR_H_ATOMIC) && !(raw[8] & 0x20)) {
-			sr_put64(raw + 12, e[1].mr.key.iova + (sr_get16(raw + 18) & 0x1fff) - (raw[17] & 1 ? 16 : 0));
-			sr_put32(raw + 20, e[1].mr.key.key);
+			sr_put64(x, e[1].mr.key.iova + (sr_get16(x + 6) & 0x1fff) - (x[5] & 1 ? 16 : 0));
+			sr_put32(x + 8, e[1].mr.key.key);
 			if (flags & SR_H_RETH)
-				sr_put32(raw + 24, sr_get32(raw + 24) & 0x3fff);
+				sr_put32(x + 12, sr_get32(x + 12) & 0x3fff);
 		}
 		rig_inject(&e[1], raw, len);
 	}

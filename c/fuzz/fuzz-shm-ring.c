@@ -18,7 +18,7 @@
 #include "softrdma/verbs/qp.h"
 #include "test/context-fixture.h"
 
-#define QPS 4
+#define QPS 6
 #define REGION 3000u /* less than a page: never exported, and a heap block with guards */
 #define PAGES (8 * 4096u)
 
@@ -26,7 +26,9 @@ static struct {
 	struct sr_context ctx;
 	struct ibv_pd *pd;
 	struct ibv_cq *cq;
-	struct ibv_qp *qp[QPS]; /* RC, RC, UC, UD */
+	struct ibv_qp *qp[QPS]; /* RC, RC, UC, UD, XRC target, XRC initiator */
+	struct sr_xrcd xrcd;
+	struct ibv_srq *srq;
 	struct sr_link link;
 	unsigned slot;
 	uint8_t *heap, *readonly, *pages;
@@ -74,7 +76,8 @@ static void setup(void)
 	setenv("RDMAKIT_RUNTIME_DIR", mkdtemp((char[]){ "/tmp/rdmakit-fuzz-XXXXXX" }), 1);
 	sr.qps = calloc(SR_QP_INDEX_MAX, sizeof *sr.qps);
 	sr.keys = calloc(SR_KEY_INDEX_MAX, sizeof *sr.keys);
-	need(sr.qps && sr.keys && !sr_shm_start());
+	sr.srqs = calloc(SR_QP_INDEX_MAX, sizeof *sr.srqs);
+	need(sr.qps && sr.keys && sr.srqs && !sr_shm_start());
 	sr.started = true;
 	need(!bare_context_open(&f.ctx));
 	bare_context_nonblocking(&f.ctx);
@@ -94,10 +97,16 @@ static void setup(void)
 	f.mr_pages = ibv_reg_mr(f.pd, f.pages, PAGES, all);
 	f.mw = sr_alloc_mw(f.pd, IBV_MW_TYPE_2);
 	need(f.mr_heap && f.mr_readonly && f.mr_pages && f.mw);
-	static const enum ibv_qp_type types[QPS] = { IBV_QPT_RC, IBV_QPT_RC, IBV_QPT_UC, IBV_QPT_UD };
+	struct ibv_srq_init_attr_ex srq = { .attr = { .max_wr = 16, .max_sge = 4 },
+					    .comp_mask = IBV_SRQ_INIT_ATTR_TYPE | IBV_SRQ_INIT_ATTR_PD | IBV_SRQ_INIT_ATTR_XRCD |
+							 IBV_SRQ_INIT_ATTR_CQ,
+					    .srq_type = IBV_SRQT_XRC, .pd = f.pd, .xrcd = &f.xrcd.xrcd, .cq = f.cq };
+	need((f.srq = sr_create_srq_ex(&f.ctx.vctx.context, &srq)));
+	static const enum ibv_qp_type types[QPS] = { IBV_QPT_RC, IBV_QPT_RC, IBV_QPT_UC, IBV_QPT_UD, IBV_QPT_XRC_RECV, IBV_QPT_XRC_SEND };
 	for (int i = 0; i < QPS; i++) {
-		struct ibv_qp_init_attr a = { .send_cq = f.cq, .recv_cq = f.cq, .qp_type = types[i], .cap = { 16, 16, 4, 4, 64 } };
-		need((f.qp[i] = ibv_create_qp(f.pd, &a)));
+		struct ibv_qp_init_attr_ex a = { .send_cq = f.cq, .recv_cq = f.cq, .qp_type = types[i], .cap = { 16, 16, 4, 4, 64 },
+						 .comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_XRCD, .pd = f.pd, .xrcd = &f.xrcd.xrcd };
+		need((f.qp[i] = sr_create_qp_ex(&f.ctx.vctx.context, &a)));
 	}
 	/* The peer's segment, as ours would look to it. */
 	int fd = memfd_create("peer", MFD_CLOEXEC);
@@ -180,8 +189,13 @@ static void message(struct input *in)
 	m->length = l & 0x8000 ? take(in, 4) : l & 0x3fff;
 	m->imm = type & 0x80 ? take(in, 4) : (type & 0x40 ? some_key(l) : take(in, 1));
 	m->total = type & 0x20 ? take(in, 4) : m->length;
-	struct sr_msg_rdma *x = (struct sr_msg_rdma *)(m + 1);
 	uint32_t a = take(in, 1);
+	struct sr_msg_rdma *x = (struct sr_msg_rdma *)(m + 1);
+	if (qp->type == IBV_QPT_XRC_RECV && !(flags & 0x1000)) {
+		((struct sr_msg_xrc *)x)->srqn = n & 0x10 ? take(in, 3) : f.srq->handle;
+		x = (struct sr_msg_rdma *)((struct sr_msg_xrc *)x + 1);
+		flags |= SR_MSGF_XRC;
+	}
 	x->remote_addr = some_addr(a, take(in, 2));
 	x->rkey = some_key(a >> 4);
 	x->offset = a & 8 ? take(in, 4) : qp->shm.received;
@@ -193,7 +207,7 @@ static void message(struct input *in)
 	}
 	for (unsigned i = take(in, 1) % 32; i; i--)
 		((uint8_t *)(ref + 1))[i * 7] = (uint8_t)take(in, 1);
-	unsigned lines = flags & 0x4000 ? take(in, 1) : sr_msg_lines(sizeof *m + sizeof *x + (m->length < 8192 ? m->length : 64));
+	unsigned lines = flags & 0x4000 ? take(in, 1) : sr_msg_lines(sizeof *m + sizeof(struct sr_msg_xrc) + sizeof *x + (m->length < 8192 ? m->length : 64));
 	if (!(flags & 0x2000))
 		flags |= SR_MSGF_FIRST | SR_MSGF_LAST;
 	if (qp->type == IBV_QPT_UC && !(flags & 0x1000))
@@ -233,12 +247,16 @@ static void application(struct input *in)
 	switch (what % 5) {
 	case 0:
 	case 1:
-		sr_post_recv(qp, &recv, &bad_recv);
+		if (qp->qp_type == IBV_QPT_XRC_RECV)
+			sr_post_srq_recv(f.srq, &recv, &bad_recv);
+		else
+			sr_post_recv(qp, &recv, &bad_recv);
 		break;
 	case 2:
 		if (qp->qp_type == IBV_QPT_UD)
 			break;
 		wr.opcode = ops[(what >> 3) % 5];
+		wr.qp_type.xrc.remote_srqn = f.slot << SR_QP_INDEX_BITS | 0x77;
 		if (wr.opcode == IBV_WR_ATOMIC_FETCH_AND_ADD) {
 			sge.length = 8;
 			wr.wr.atomic.remote_addr = 0x10000 + len;

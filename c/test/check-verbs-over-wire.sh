@@ -9,7 +9,7 @@ if unshare -n ip link set lo up 2>/dev/null; then
 	shell='unshare -n sh -c' up='ip link set lo up && '
 fi
 failed=
-for name in data order retry windows ud states cq ex threads faults; do
+for name in data order retry windows ud states cq ex threads faults xrc; do
 	test="build/release/test/test-verbs-$name"
 	[ -x "$test" ] || continue
 	if ! out=$(RDMAKIT_ROAD=wire timeout 100 $shell "${up}exec $test" 2>&1); then

@@ -35,6 +35,41 @@ static void test_crc(void **state)
 	}
 }
 
+/* The XRC header comes first behind the BTH, and only in requests. */
+static void test_xrc_layout(void **state)
+{
+	static const uint8_t write[] = { 0xab, 0x40, 0xff, 0xff, 0x00, 0x12, 0x34, 0x56, 0x80, 0xab, 0xcd, 0xef, /* BTH */
+					 0x00, 0x65, 0x43, 0x21,						  /* XRCETH */
+					 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0xaa, 0xbb, 0xcc, 0xdd, 0x00, 0x00, 0x00, 0x04,
+					 0x11, 0x22, 0x33, 0x44,						  /* immediate */
+					 'd', 'a', 't', 'a', 0, 0, 0, 0 };					  /* payload, ICRC */
+	static const uint8_t ack[] = { 0xb1, 0x40, 0xff, 0xff, 0x00, 0x12, 0x34, 0x56, 0x00, 0xab, 0xcd, 0xef,
+				       0x1f, 0x00, 0x00, 0x02, 0, 0, 0, 0 };
+	struct sr_pkt p;
+	uint8_t out[SR_HEADERS_MAX];
+	(void)state;
+	assert_int_equal(sr_pkt_decode(&p, write, sizeof(write)), SR_PKT_OK);
+	assert_int_equal(p.srqn, 0x654321);
+	assert_int_equal(p.va, 0x0102030405060708);
+	assert_int_equal(p.rkey, 0xaabbccdd);
+	assert_int_equal(p.dma_len, 4);
+	assert_int_equal(p.payload_len, 4);
+	assert_memory_equal(p.payload, "data", 4);
+	assert_int_equal(sr_pkt_encode(&p, out), 36);
+	assert_memory_equal(out, write, 36);
+	assert_int_equal(sr_pkt_decode(&p, ack, sizeof(ack)), SR_PKT_OK);
+	assert_int_equal(p.msn, 2);
+	assert_int_equal(p.flags & SR_H_XRC, 0);
+	/* Too short for it, and the operations that XRC does not have. */
+	assert_int_equal(sr_pkt_decode(&p, write, 16), SR_PKT_SHORT);
+	for (unsigned op = 0x18; op <= 0x1f; op++)
+		assert_int_equal(sr_op_flags[SR_OP_XRC | op], 0);
+	assert_int_equal(sr_op_flags[SR_OP_XRC | 0x15], 0);
+	/* Everything of RC, and nothing else. */
+	for (unsigned op = 0; op < 0x20; op++)
+		assert_int_equal(sr_op_flags[SR_OP_XRC | op] & ~(uint32_t)SR_H_XRC, sr_op_flags[op]);
+}
+
 static void test_sack(void **state)
 {
 	struct sr_sack in = { .echo_psn = 0xabcdef, .echo_sends = 99, .held_us = 1234, .words = 3, .bits = { 6, 0, UINT64_C(1) << 63 } }, out;
@@ -207,6 +242,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_psn),
 		cmocka_unit_test(test_crc),
+		cmocka_unit_test(test_xrc_layout),
 		cmocka_unit_test(test_sack),
 		cmocka_unit_test(test_steering_follows_the_kernel),
 		cmocka_unit_test(test_steering_learns),

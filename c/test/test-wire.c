@@ -36,7 +36,8 @@ static void mix(const struct rig_conf *conf, int rounds)
 	rig_pair(e, conf);
 	size_t half = e[0].len / 2;
 	for (int round = 0; round < rounds; round++) {
-		struct rig_end *a = &e[round & 1], *b = &e[!(round & 1)];
+		int back = conf->type == IBV_QPT_XRC_SEND ? 0 : round & 1;
+		struct rig_end *a = &e[back], *b = &e[!back];
 		uint32_t len = (uint32_t)((round * 7919u + 1) % (half - 64)), size = round % 5 == 0 ? 17 : len;
 		fill(a->mem, half, (uint32_t)round);
 		fill(b->mem + half, half, ~(uint32_t)round);
@@ -79,6 +80,36 @@ static void test_clean(void **state)
 	assert_int_equal(sr.counters.rx_malformed, 0);
 }
 
+static const struct rig_conf xrc = { .type = IBV_QPT_XRC_SEND, .psn = { 0xfffff0, 5 } };
+static uint32_t xrc_requests, xrc_responses;
+
+/* Every request says which queue, no response does, and nobody uses another transport but for the SACKs of this device. */
+static bool look_at_xrc(const struct sr_pkt *p)
+{
+	if (p->flags & SR_M_RESPONSE) {
+		assert_true((p->opcode & SR_OP_TRANSPORT) == SR_OP_XRC || p->opcode == SR_OP_SACK);
+		assert_int_equal(p->flags & SR_H_XRC, 0);
+		xrc_responses++;
+	} else {
+		assert_int_equal(p->opcode & SR_OP_TRANSPORT, SR_OP_XRC);
+		assert_true(p->flags & SR_H_XRC && sr_qpn_slot(p->srqn) == sr.slot && p->xrceth_resv == 0);
+		xrc_requests++;
+	}
+	return false;
+}
+
+static void test_xrc(void **state)
+{
+	(void)state;
+	rig_start();
+	xrc_requests = xrc_responses = 0;
+	rig.drop = look_at_xrc;
+	mix(&xrc, 12);
+	assert_int_equal(sr.counters.retransmitted_packets, 0);
+	assert_int_equal(sr.counters.rx_unknown_opcode, 0);
+	assert_true(xrc_requests > 12 * 4 && xrc_responses > 12);
+}
+
 static void test_mtus(void **state)
 {
 	(void)state;
@@ -108,6 +139,9 @@ static void test_damage(void **state)
 				struct rig_conf conf = plain;
 				conf.mem = foreign ? 1 << 16 : 1 << 20;
 				mix(&conf, 6);
+				conf.type = kind % 2 ? IBV_QPT_XRC_SEND : IBV_QPT_RC;
+				if (conf.type == IBV_QPT_XRC_SEND)
+					mix(&conf, 3);
 				assert_true(foreign || sr.counters.sacks_sent > 0 || rig.lost + sr.counters.rx_icrc_encapsulated == 0);
 			}
 }
@@ -347,6 +381,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_clean),
+		cmocka_unit_test(test_xrc),
 		cmocka_unit_test(test_mtus),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_foreign_never_gets_a_sack),

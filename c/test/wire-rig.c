@@ -30,6 +30,7 @@ static size_t flying_count;
 static uint64_t last_order, busy_until_ns[2];
 static struct sr_context context;
 static struct sr_pd pd = { .id = 77 };
+static struct sr_xrcd xrcd = { .domain = { .ino = 5 } };
 static const uint8_t address[2][16] = { { [10] = 0xff, [11] = 0xff, [12] = 10, [15] = 1 },
 					{ [10] = 0xff, [11] = 0xff, [12] = 10, [15] = 2 } };
 
@@ -166,6 +167,7 @@ void rig_start(void)
 	sr.slot = 5;
 	sr.qps = calloc(SR_QP_INDEX_MAX, sizeof(*sr.qps));
 	sr.keys = calloc(SR_KEY_INDEX_MAX, sizeof(*sr.keys));
+	sr.srqs = calloc(SR_QP_INDEX_MAX, sizeof(*sr.srqs));
 	sr_own.base = mmap(NULL, RIG_SEGMENT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	bare_context_open(&context);
 	bare_context_nonblocking(&context);
@@ -202,7 +204,18 @@ static void connect_end(struct rig_end *e, struct rig_end *peer, int me, const s
 	qp->ex.qp_base.state = IBV_QPS_RTR;
 }
 
-static void open_end(struct rig_end *e, const struct rig_conf *conf)
+static void open_target(struct rig_end *e, uint32_t depth)
+{
+	struct ibv_srq_init_attr_ex srq = { .attr = { .max_wr = depth, .max_sge = 4 },
+					    .comp_mask = IBV_SRQ_INIT_ATTR_TYPE | IBV_SRQ_INIT_ATTR_PD | IBV_SRQ_INIT_ATTR_XRCD |
+							 IBV_SRQ_INIT_ATTR_CQ,
+					    .srq_type = IBV_SRQT_XRC, .pd = &pd.pd, .xrcd = &xrcd.xrcd, .cq = e->rcq };
+	struct ibv_qp_init_attr_ex init = { .qp_type = IBV_QPT_XRC_RECV, .comp_mask = IBV_QP_INIT_ATTR_XRCD, .xrcd = &xrcd.xrcd };
+	e->srq = sr_create_srq_ex(pd.pd.context, &srq);
+	e->qp = e->srq ? sr_create_qp_ex(pd.pd.context, &init) : NULL;
+}
+
+static void open_end(struct rig_end *e, const struct rig_conf *conf, int me)
 {
 	uint32_t depth = conf->depth ? conf->depth : 64;
 	*e = (struct rig_end){ .len = conf->mem ? conf->mem : 1 << 20 };
@@ -212,7 +225,10 @@ static void open_end(struct rig_end *e, const struct rig_conf *conf)
 	struct ibv_qp_init_attr init = { .send_cq = e->scq, .recv_cq = e->rcq, .sq_sig_all = 1,
 					 .qp_type = conf->type ? conf->type : IBV_QPT_RC,
 					 .cap = { .max_send_wr = depth, .max_recv_wr = depth, .max_send_sge = 4, .max_recv_sge = 4 } };
-	e->qp = ibv_create_qp(&pd.pd, &init);
+	if (me == 1 && conf->type == IBV_QPT_XRC_SEND)
+		open_target(e, depth);
+	else
+		e->qp = ibv_create_qp(&pd.pd, &init);
 	if (!e->mem || !e->scq || !e->rcq || !e->qp)
 		abort();
 }
@@ -230,7 +246,7 @@ static void register_memory(struct rig_end *e)
 void rig_pair(struct rig_end e[2], const struct rig_conf *conf)
 {
 	for (int i = 0; i < 2; i++) {
-		open_end(&e[i], conf);
+		open_end(&e[i], conf, i);
 		register_memory(&e[i]);
 	}
 	for (int rts = 0; rts < 2; rts++)
@@ -242,6 +258,8 @@ void rig_free(struct rig_end e[2])
 {
 	for (int i = 0; i < 2; i++) {
 		ibv_destroy_qp(e[i].qp);
+		if (e[i].srq)
+			ibv_destroy_srq(e[i].srq);
 		ibv_destroy_cq(e[i].scq);
 		ibv_destroy_cq(e[i].rcq);
 		sr_key_remove(&e[i].mr.key);
@@ -254,7 +272,7 @@ int rig_recv(struct rig_end *e, uint64_t wr_id, size_t at, uint32_t len)
 {
 	struct ibv_sge sge = { (uintptr_t)e->mem + at, len, e->mr.key.key };
 	struct ibv_recv_wr *bad, wr = { .wr_id = wr_id, .sg_list = &sge, .num_sge = 1 };
-	return sr_post_recv(e->qp, &wr, &bad);
+	return e->srq ? sr_post_srq_recv(e->srq, &wr, &bad) : sr_post_recv(e->qp, &wr, &bad);
 }
 
 int rig_post_wr(struct rig_end *e, struct ibv_send_wr *wr)
@@ -267,6 +285,8 @@ int rig_post(struct rig_end *e, enum ibv_wr_opcode op, uint64_t wr_id, size_t at
 {
 	struct ibv_sge sge = { (uintptr_t)e->mem + at, len, e->mr.key.key };
 	struct ibv_send_wr wr = { .wr_id = wr_id, .opcode = op, .sg_list = &sge, .num_sge = 1 };
+	if (peer->srq)
+		sr_get_srq_num(peer->srq, &wr.qp_type.xrc.remote_srqn);
 	if (op == IBV_WR_ATOMIC_CMP_AND_SWP || op == IBV_WR_ATOMIC_FETCH_AND_ADD) {
 		wr.wr.atomic.remote_addr = (uintptr_t)peer->mem + to;
 		wr.wr.atomic.rkey = peer->mr.key.key;

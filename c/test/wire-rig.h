@@ -29,10 +29,11 @@ struct rig_end {
 	uint8_t *mem;
 	size_t len;
 	struct sr_mr mr;
+	struct ibv_srq *srq; /* XRC: of the target */
 };
 
 struct rig_conf {
-	enum ibv_qp_type type; /* RC when 0 */
+	enum ibv_qp_type type; /* RC when 0; XRC_SEND: the first end is an initiator, the second a target with a receive queue */
 	uint32_t mtu;	       /* 1024 when 0 */
 	unsigned access;       /* all when 0 */
 	uint8_t rd_atomic;     /* 16 when 0 */
