@@ -226,11 +226,19 @@ static int enter_state(struct sr_qp *qp, enum ibv_qp_state from, enum ibv_qp_sta
 	return 0;
 }
 
+/* Of XRC, each type has but one half. Programs set both as they do it for RC, and the kernel ignores what is the other half's. */
+static uint32_t own_half(const struct sr_qp *qp, uint32_t mask)
+{
+	const uint32_t responder = A(MAX_DEST_RD_ATOMIC) | A(MIN_RNR_TIMER);
+	const uint32_t requester = A(MAX_QP_RD_ATOMIC) | A(RETRY_CNT) | A(RNR_RETRY);
+	return mask & ~(sr_qp_responds(qp) ? 0 : responder) & ~(sr_qp_requests(qp) ? 0 : requester);
+}
+
 int ibv_modify_qp(struct ibv_qp *handle, struct ibv_qp_attr *a, int imask)
 {
 	struct sr_qp *qp = sr_qp_of_handle(handle);
 	struct ibv_qp *ibqp = &qp->ex.qp_base;
-	uint32_t mask = (uint32_t)imask;
+	uint32_t mask = own_half(qp, (uint32_t)imask);
 	if (mask & ~(uint32_t)(A(RATE_LIMIT) - 1)) /* as rdma-core for drivers without pacing */
 		return EOPNOTSUPP;
 	sr_lock();
