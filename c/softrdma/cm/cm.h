@@ -88,6 +88,8 @@ void sr_cm_unlock(void); /* wakes the thread when a timer was set that it does n
 struct ibv_context *sr_cm_device_of(const union ibv_gid *gid, uint32_t ifindex, int *gid_index);
 /* The protection domain of identifiers that bring none. NULL and errno on failure. */
 struct ibv_pd *sr_cm_default_pd(struct ibv_context *context);
+/* Likewise their XRC domain. */
+struct ibv_xrcd *sr_cm_default_xrcd(struct ibv_context *context);
 
 /* sockaddr.c */
 bool sr_cm_gid_of(const struct sockaddr *sa, union ibv_gid *gid); /* false: not an IP address */

@@ -9,6 +9,8 @@
 
 static bool is_ud(const struct sr_cm_id *id) { return id->id.qp_type == IBV_QPT_UD; }
 
+static bool is_xrc(const struct sr_cm_id *id) { return id->id.qp_type == IBV_QPT_XRC_SEND || id->id.qp_type == IBV_QPT_XRC_RECV; }
+
 static uint64_t guid_of(const struct sr_cm_id *id) { return be64toh(ibv_get_device_guid(id->id.verbs->device)); }
 
 static uint8_t at_most_reads(uint8_t n) { return n < SR_LIMIT_RD_ATOMIC ? n : SR_LIMIT_RD_ATOMIC; }
@@ -16,11 +18,11 @@ static uint8_t at_most_reads(uint8_t n) { return n < SR_LIMIT_RD_ATOMIC ? n : SR
 static void take_param(struct sr_cm_id *id, const struct rdma_conn_param *param, struct sr_cm_terms *t)
 {
 	t->local_qpn = id->id.qp ? id->id.qp->qp_num : param ? param->qp_num : 0;
-	t->srq = id->id.qp ? id->id.qp->srq != NULL : param && param->srq;
+	t->srq = id->id.qp_type == IBV_QPT_XRC_RECV ? true : id->id.qp ? id->id.qp->srq != NULL : param && param->srq;
 	t->responder_resources = at_most_reads(id->responder_resources);
 	t->initiator_depth = at_most_reads(id->initiator_depth);
 	t->flow_control = param && param->flow_control;
-	t->uc = id->id.qp_type == IBV_QPT_UC;
+	t->transport = id->id.qp_type == IBV_QPT_UC ? SR_CM_UC : is_xrc(id) ? SR_CM_XRC : SR_CM_RC;
 }
 
 static void take_depths(struct sr_cm_id *id, const struct rdma_conn_param *param, bool active)

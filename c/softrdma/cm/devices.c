@@ -3,6 +3,7 @@
  * here must stay valid after the list is freed and be the same in every list.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <infiniband/verbs.h>
 #include <pthread.h>
 #include <rdma/rdma_cma.h>
@@ -12,7 +13,8 @@
 struct opened {
 	struct opened *next;
 	struct ibv_context *context;
-	struct ibv_pd *pd; /* made when somebody needs it */
+	struct ibv_pd *pd; /* these are made when somebody needs them */
+	struct ibv_xrcd *xrcd;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -122,4 +124,16 @@ struct ibv_pd *sr_cm_default_pd(struct ibv_context *context)
 			pd = o->pd ? o->pd : (o->pd = ibv_alloc_pd(context));
 	pthread_mutex_unlock(&lock);
 	return pd;
+}
+
+struct ibv_xrcd *sr_cm_default_xrcd(struct ibv_context *context)
+{
+	struct ibv_xrcd_init_attr anonymous = { .comp_mask = IBV_XRCD_INIT_ATTR_FD | IBV_XRCD_INIT_ATTR_OFLAGS, .fd = -1, .oflags = O_CREAT };
+	struct ibv_xrcd *xrcd = NULL;
+	pthread_mutex_lock(&lock);
+	for (struct opened *o = all; o; o = o->next)
+		if (o->context == context)
+			xrcd = o->xrcd ? o->xrcd : (o->xrcd = ibv_open_xrcd(context, &anonymous));
+	pthread_mutex_unlock(&lock);
+	return xrcd;
 }

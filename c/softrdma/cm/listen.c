@@ -62,7 +62,8 @@ static struct sr_cm_id *listener_of(uint64_t service_id, const union ibv_gid *to
 /* The identifier of a request, as yet in nobody's hands. */
 static struct sr_cm_id *make_id(struct sr_cm_id *l, struct sr_cm_conn *c, uint16_t port)
 {
-	struct sr_cm_id *id = sr_cm_id_new(l->id.channel, l->id.context, l->id.ps, c->terms.uc ? IBV_QPT_UC : l->id.qp_type);
+	enum ibv_qp_type type = c->terms.transport == SR_CM_UC ? IBV_QPT_UC : l->id.qp_type;
+	struct sr_cm_id *id = sr_cm_id_new(l->id.channel, l->id.context, l->id.ps, type);
 	if (!id)
 		return NULL;
 	struct rdma_addr *a = &id->id.route.addr;
@@ -111,6 +112,8 @@ int sr_cm_on_request(void *arg, struct sr_cm_conn *c, const struct sr_cm_mad *m)
 	struct sr_cm_ip ip;
 	if (!l || (l->id.qp_type == IBV_QPT_UD) != sidr)
 		return sidr ? (int)SR_CM_SIDR_UNSUPPORTED : (int)SR_CM_REJ_INVALID_SERVICE_ID;
+	if (!sidr && (l->id.qp_type == IBV_QPT_XRC_RECV) != (c->terms.transport == SR_CM_XRC))
+		return (int)SR_CM_REJ_INVALID_TRANSPORT;
 	if (!sr_cm_ip_decode(&ip, m->private_data))
 		return sidr ? (int)SR_CM_SIDR_REJECT : (int)SR_CM_REJ_CONSUMER;
 	if (l->waiting >= l->backlog)

@@ -78,7 +78,7 @@ int sr_cm_connect(struct sr_cm_machine *m, struct sr_cm_conn *c, uint64_t now_ns
 		.responder_resources = t->responder_resources,
 		.initiator_depth = t->initiator_depth,
 		.remote_response_timeout = SR_CM_RESPONSE_TIMEOUT,
-		.transport = t->uc,
+		.transport = t->transport,
 		.flow_control = t->flow_control,
 		.psn = t->rq_psn,
 		.local_response_timeout = SR_CM_RESPONSE_TIMEOUT,
@@ -109,7 +109,8 @@ int sr_cm_accept(struct sr_cm_machine *m, struct sr_cm_conn *c, uint64_t now_ns,
 		return err;
 	const struct sr_cm_terms *t = &c->terms;
 	out.rep = (struct sr_cm_rep){
-		.qpn = t->local_qpn,
+		.qpn = t->transport == SR_CM_XRC ? 0 : t->local_qpn,
+		.eecn = t->transport == SR_CM_XRC ? t->local_qpn : 0,
 		.psn = t->rq_psn,
 		.responder_resources = t->responder_resources,
 		.initiator_depth = t->initiator_depth,

@@ -62,7 +62,7 @@ struct sr_cm_terms {
 	uint8_t mtu;                  /* enum ibv_mtu */
 	uint8_t ack_timeout;          /* of our queue pair */
 	bool flow_control, srq;       /* REQ received: the peer's */
-	bool uc;
+	uint8_t transport;            /* enum sr_cm_transport */
 };
 
 struct sr_cm_machine;
@@ -142,7 +142,7 @@ struct sr_cm_data {
 /* All of these return 0 or an errno: EINVAL in a state that does not allow it, EMSGSIZE for too much private data. */
 
 /* Asks for service_id. `guid` is the device's. The caller has filled in c->terms (local_qpn, responder_resources, initiator_depth,
- * retries, mtu, ack_timeout, flow_control, srq, uc); the PSNs are chosen here. */
+ * retries, mtu, ack_timeout, flow_control, srq, transport); the PSNs are chosen here. */
 int sr_cm_connect(struct sr_cm_machine *m, struct sr_cm_conn *c, uint64_t now_ns, uint64_t service_id, uint64_t guid,
 		  struct sr_cm_data data);
 /* Accepts a request, with c->terms as far as they are ours. */

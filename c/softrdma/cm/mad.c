@@ -78,7 +78,7 @@ static void get_req(struct sr_cm_req *r, const uint8_t *b)
 	r->initiator_depth = b[39];
 	r->remote_eecn = get24(b + 40);
 	r->remote_response_timeout = b[43] >> 3;
-	r->transport = b[43] >> 1 & 3;
+	r->transport = (uint8_t)((b[51] & 7) << 2 | (b[43] >> 1 & 3));
 	r->flow_control = b[43] & 1;
 	r->psn = get24(b + 44);
 	r->local_response_timeout = b[47] >> 3;
@@ -89,7 +89,6 @@ static void get_req(struct sr_cm_req *r, const uint8_t *b)
 	r->rnr_retry_count = b[50] & 7;
 	r->max_cm_retries = b[51] >> 4;
 	r->srq = b[51] >> 3 & 1;
-	r->transport_ext = b[51] & 7;
 	get_path(&r->primary, b + REQ_PRIMARY);
 	get_path(&r->alternate, b + REQ_PRIMARY + PATH_BYTES);
 }
@@ -105,7 +104,7 @@ static void put_req(const struct sr_cm_req *r, uint8_t *b)
 	put24(b + 44, r->psn, (uint8_t)(r->local_response_timeout << 3 | (r->retry_count & 7)));
 	sr_put16(b + 48, r->pkey);
 	b[50] = (uint8_t)(r->mtu << 4 | r->rdc_exists << 3 | (r->rnr_retry_count & 7));
-	b[51] = (uint8_t)(r->max_cm_retries << 4 | r->srq << 3 | (r->transport_ext & 7));
+	b[51] = (uint8_t)(r->max_cm_retries << 4 | r->srq << 3 | (r->transport >> 2 & 7));
 	put_path(&r->primary, b + REQ_PRIMARY);
 	put_path(&r->alternate, b + REQ_PRIMARY + PATH_BYTES);
 }

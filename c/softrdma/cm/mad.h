@@ -74,6 +74,9 @@ struct sr_cm_req_path {
 	uint8_t ack_timeout;  /* 5: 4.096 us << n */
 };
 
+/* What kind of connection a REQ asks for: its two fields for that, as one number. */
+enum sr_cm_transport { SR_CM_RC = 0, SR_CM_UC = 1, SR_CM_XRC = 1 << 2 | 3 };
+
 struct sr_cm_req {
 	uint64_t service_id;
 	uint64_t ca_guid;
@@ -84,7 +87,7 @@ struct sr_cm_req {
 	uint8_t initiator_depth;
 	uint32_t remote_eecn;
 	uint8_t remote_response_timeout;
-	uint8_t transport; /* 0 RC, 1 UC, 2 RD, 3 see transport_ext */
+	uint8_t transport; /* enum sr_cm_transport; others are none of ours */
 	bool flow_control;
 	uint32_t psn; /* that the receiver of the message shall start with */
 	uint8_t local_response_timeout;
@@ -95,12 +98,11 @@ struct sr_cm_req {
 	uint8_t rnr_retry_count;
 	uint8_t max_cm_retries;
 	bool srq;
-	uint8_t transport_ext;
 	struct sr_cm_req_path primary, alternate;
 };
 
 struct sr_cm_rep {
-	uint32_t qkey, qpn, eecn, psn;
+	uint32_t qkey, qpn, eecn, psn; /* an XRC target is named in the place of an EE context */
 	uint8_t responder_resources, initiator_depth;
 	uint8_t target_ack_delay;
 	uint8_t failover;

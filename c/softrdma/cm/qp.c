@@ -5,6 +5,7 @@
 #include "cm.h"
 
 static bool is_ud(const struct rdma_cm_id *p) { return p->qp_type == IBV_QPT_UD; }
+static bool is_target(const struct rdma_cm_id *p) { return p->qp_type == IBV_QPT_XRC_RECV; }
 
 static int init_attr(const struct sr_cm_id *id, struct ibv_qp_attr *a, int *mask)
 {
@@ -39,7 +40,7 @@ static int rtr_attr(const struct sr_cm_id *id, struct ibv_qp_attr *a, int *mask)
 	a->dest_qp_num = t->remote_qpn;
 	a->rq_psn = t->rq_psn;
 	*mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
-	if (id->id.qp_type == IBV_QPT_UC)
+	if (id->id.qp_type == IBV_QPT_UC || id->id.qp_type == IBV_QPT_XRC_SEND)
 		return 0;
 	a->max_dest_rd_atomic = t->responder_resources;
 	a->min_rnr_timer = 0; /* 655 ms, the connection manager's choice everywhere; applications change it */
@@ -60,10 +61,13 @@ static int rts_attr(const struct sr_cm_id *id, struct ibv_qp_attr *a, int *mask)
 	if (id->id.qp_type == IBV_QPT_UC)
 		return 0;
 	a->timeout = id->options.ack_timeout_set ? id->options.ack_timeout : t->ack_timeout;
+	*mask |= IBV_QP_TIMEOUT;
+	if (is_target(&id->id))
+		return 0;
 	a->retry_cnt = t->retry_count;
 	a->rnr_retry = t->rnr_retry_count;
 	a->max_rd_atomic = t->initiator_depth;
-	*mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
+	*mask |= IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC;
 	return 0;
 }
 
@@ -124,6 +128,8 @@ static void destroy_cq(struct ibv_cq **cq, struct ibv_comp_channel **channel)
 
 static void destroy_cqs(struct rdma_cm_id *p)
 {
+	if (is_target(p) && p->srq) /* they are the receive queue's */
+		return;
 	destroy_cq(&p->recv_cq, &p->recv_cq_channel);
 	destroy_cq(&p->send_cq, &p->send_cq_channel);
 }
@@ -168,6 +174,11 @@ int rdma_create_qp_ex(struct rdma_cm_id *p, struct ibv_qp_init_attr_ex *a)
 		return sr_cm_result(EINVAL);
 	}
 	int err = create_cqs(p, a);
+	if (!err && is_target(p) && !(a->comp_mask & IBV_QP_INIT_ATTR_XRCD)) {
+		a->comp_mask |= IBV_QP_INIT_ATTR_XRCD;
+		a->xrcd = sr_cm_default_xrcd(p->verbs);
+		err = a->xrcd ? 0 : errno;
+	}
 	if (!err) {
 		a->send_cq = a->send_cq ? a->send_cq : p->send_cq;
 		a->recv_cq = a->recv_cq ? a->recv_cq : p->recv_cq;
@@ -182,7 +193,8 @@ int rdma_create_qp_ex(struct rdma_cm_id *p, struct ibv_qp_init_attr_ex *a)
 		destroy_cqs(p);
 		return sr_cm_result(err);
 	}
-	p->pd = p->qp->pd;
+	if (p->qp->pd) /* an XRC target has none */
+		p->pd = p->qp->pd;
 	return 0;
 }
 
@@ -215,6 +227,20 @@ void rdma_destroy_qp(struct rdma_cm_id *p)
 	destroy_cqs(p);
 }
 
+/* What an XRC queue needs and the caller has not brought. 0, or -1 and errno. */
+static int add_xrc(struct rdma_cm_id *p, struct ibv_srq_init_attr_ex *a)
+{
+	if (!(a->comp_mask & IBV_SRQ_INIT_ATTR_XRCD) || !a->xrcd)
+		a->xrcd = sr_cm_default_xrcd(p->verbs);
+	if (!(a->comp_mask & IBV_SRQ_INIT_ATTR_CQ) || !a->cq) {
+		if (a->xrcd && !p->recv_cq && create_cq(p, a->attr.max_wr, &p->recv_cq, &p->recv_cq_channel))
+			return -1;
+		a->cq = p->recv_cq;
+	}
+	a->comp_mask |= IBV_SRQ_INIT_ATTR_XRCD | IBV_SRQ_INIT_ATTR_CQ;
+	return a->xrcd ? 0 : -1;
+}
+
 /* Makes a shared receive queue (id->srq) that queue pairs of the identifier use. 0, or -1 and errno. */
 int rdma_create_srq_ex(struct rdma_cm_id *p, struct ibv_srq_init_attr_ex *a)
 {
@@ -224,6 +250,8 @@ int rdma_create_srq_ex(struct rdma_cm_id *p, struct ibv_srq_init_attr_ex *a)
 		a->pd = p->pd;
 		a->comp_mask |= IBV_SRQ_INIT_ATTR_PD;
 	}
+	if (a->comp_mask & IBV_SRQ_INIT_ATTR_TYPE && a->srq_type == IBV_SRQT_XRC && add_xrc(p, a))
+		return -1;
 	p->srq = ibv_create_srq_ex(p->verbs, a);
 	if (!p->srq)
 		return -1;
@@ -237,7 +265,7 @@ int rdma_create_srq(struct rdma_cm_id *p, struct ibv_pd *pd, struct ibv_srq_init
 {
 	struct ibv_srq_init_attr_ex ex = { .srq_context = a->srq_context, .attr = a->attr,
 					   .comp_mask = IBV_SRQ_INIT_ATTR_TYPE | (pd ? IBV_SRQ_INIT_ATTR_PD : 0),
-					   .srq_type = IBV_SRQT_BASIC, .pd = pd };
+					   .srq_type = is_target(p) ? IBV_SRQT_XRC : IBV_SRQT_BASIC, .pd = pd };
 	int rc = rdma_create_srq_ex(p, &ex);
 	if (!rc)
 		a->attr = ex.attr;
@@ -250,4 +278,6 @@ void rdma_destroy_srq(struct rdma_cm_id *p)
 	if (p->srq)
 		ibv_destroy_srq(p->srq);
 	p->srq = NULL;
+	if (!p->qp)
+		destroy_cqs(p);
 }

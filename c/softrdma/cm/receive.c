@@ -98,7 +98,7 @@ static void take_req(struct sr_cm_conn *c, const struct sr_cm_req *r)
 		.ack_timeout = r->primary.ack_timeout,
 		.flow_control = r->flow_control,
 		.srq = r->srq,
-		.uc = r->transport == 1,
+		.transport = r->transport,
 	};
 }
 
@@ -140,7 +140,8 @@ static void on_req(struct sr_cm_machine *m, const struct sr_gsi_path *path, cons
 		reject_new(m, c, SR_CM_REJ_STALE_CONN);
 		return;
 	}
-	if (in->req.transport > 1 || in->req.mtu < 1 || in->req.mtu > 5) {
+	bool known_transport = in->req.transport == SR_CM_RC || in->req.transport == SR_CM_UC || in->req.transport == SR_CM_XRC;
+	if (!known_transport || in->req.mtu < 1 || in->req.mtu > 5) {
 		reject_new(m, c, SR_CM_REJ_INVALID_TRANSPORT);
 		return;
 	}
@@ -213,12 +214,13 @@ static void on_rep(struct sr_cm_machine *m, const struct sr_gsi_path *path, cons
 		m->counters.duplicates += again;
 		return;
 	}
-	struct sr_cm_conn *old = sr_cm_find_qpn(m, in->rep.qpn, &path->remote, c);
+	uint32_t qpn = c->terms.transport == SR_CM_XRC ? in->rep.eecn : in->rep.qpn;
+	struct sr_cm_conn *old = sr_cm_find_qpn(m, qpn, &path->remote, c);
 	if (old)
 		stale(m, old);
 	c->remote_id = in->local_id;
 	c->remote_guid = in->rep.ca_guid;
-	c->terms.remote_qpn = in->rep.qpn;
+	c->terms.remote_qpn = qpn;
 	c->terms.sq_psn = in->rep.psn;
 	c->terms.responder_resources = in->rep.initiator_depth;
 	c->terms.initiator_depth = in->rep.responder_resources;

@@ -11,22 +11,6 @@
 #include "../shm/shm.h"
 #include "rq.h"
 
-/* An XRC target belongs to a domain and has nothing else; an initiator has no receiving half. What they do not have is ignored, as the
- * manual says. */
-static void strip_xrc(struct ibv_qp_init_attr_ex *a)
-{
-	if (a->qp_type != IBV_QPT_XRC_SEND && a->qp_type != IBV_QPT_XRC_RECV)
-		return;
-	a->srq = NULL;
-	a->recv_cq = NULL;
-	a->cap.max_recv_wr = a->cap.max_recv_sge = 0;
-	if (a->qp_type == IBV_QPT_XRC_SEND)
-		return;
-	a->send_cq = NULL;
-	a->pd = NULL;
-	a->cap = (struct ibv_qp_cap){ 0 };
-}
-
 static int check_init(const struct ibv_qp_init_attr_ex *a)
 {
 	const struct ibv_qp_cap *c = &a->cap;
@@ -152,11 +136,30 @@ static struct sr_qp *blank(void)
 	return qp;
 }
 
+/* What it is made of. An XRC target belongs to a domain and has nothing else; an initiator has no receiving half. What they do not
+ * have is ignored, as the manual says. */
+static void take_parts(struct sr_qp *qp, struct ibv_qp_init_attr_ex *a)
+{
+	if (!sr_qp_requests(qp)) {
+		qp->xrcd = (struct sr_xrcd *)a->xrcd;
+		qp->domain = qp->xrcd->domain;
+		a->cap = (struct ibv_qp_cap){ 0 };
+		return;
+	}
+	qp->pd = (struct sr_pd *)a->pd;
+	qp->send_cq = sr_cq(a->send_cq);
+	if (!sr_qp_responds(qp)) {
+		a->cap.max_recv_wr = a->cap.max_recv_sge = 0;
+		return;
+	}
+	qp->recv_cq = sr_cq(a->recv_cq);
+	qp->srq = (struct sr_srq *)a->srq;
+}
+
 struct ibv_qp *sr_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_attr_ex *a)
 {
 	const uint32_t known = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_XRCD | IBV_QP_INIT_ATTR_CREATE_FLAGS |
 			       IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
-	strip_xrc(a);
 	int err = check_init(a);
 	if (!err && ((a->comp_mask & ~known) || ((a->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) && a->create_flags)))
 		err = EOPNOTSUPP;
@@ -170,14 +173,7 @@ struct ibv_qp *sr_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_attr_
 	qp->type = (uint8_t)a->qp_type;
 	qp->opens = 1;
 	qp->sig_all = a->sq_sig_all;
-	qp->pd = (struct sr_pd *)a->pd;
-	qp->send_cq = sr_cq(a->send_cq);
-	qp->recv_cq = sr_cq(a->recv_cq);
-	qp->srq = (struct sr_srq *)a->srq;
-	if (!sr_qp_requests(qp)) {
-		qp->xrcd = (struct sr_xrcd *)a->xrcd;
-		qp->domain = qp->xrcd->domain;
-	}
+	take_parts(qp, a);
 	qp->rx = calloc(1, sizeof *qp->rx);
 	err = !qp->rx ? ENOMEM : sr_qp_requests(qp) ? sq_init(qp, &a->cap) : 0;
 	if (!err && !qp->srq)
@@ -195,22 +191,22 @@ struct ibv_qp *sr_create_qp_ex(struct ibv_context *ctx, struct ibv_qp_init_attr_
 		return NULL;
 	}
 	a->cap.max_inline_data = qp->sq.max_inline;
+	name(qp, ctx, a->qp_context, a->qp_type);
+	struct ibv_qp *ibqp = &qp->ex.qp_base;
+	ibqp->pd = qp->pd ? &qp->pd->pd : NULL;
+	ibqp->send_cq = qp->send_cq ? &qp->send_cq->cq : NULL;
+	ibqp->recv_cq = qp->recv_cq ? &qp->recv_cq->cq : NULL;
+	ibqp->srq = qp->srq ? &qp->srq->srq : NULL;
+	ibqp->state = IBV_QPS_RESET;
 	qp->init = (struct ibv_qp_init_attr){
 		.qp_context = a->qp_context,
-		.send_cq = a->send_cq,
-		.recv_cq = a->recv_cq,
-		.srq = a->srq,
+		.send_cq = ibqp->send_cq,
+		.recv_cq = ibqp->recv_cq,
+		.srq = ibqp->srq,
 		.cap = a->cap,
 		.qp_type = a->qp_type,
 		.sq_sig_all = a->sq_sig_all,
 	};
-	name(qp, ctx, a->qp_context, a->qp_type);
-	struct ibv_qp *ibqp = &qp->ex.qp_base;
-	ibqp->pd = a->pd;
-	ibqp->send_cq = a->send_cq;
-	ibqp->recv_cq = a->recv_cq;
-	ibqp->srq = a->srq;
-	ibqp->state = IBV_QPS_RESET;
 	hold(qp, 1);
 	return ibqp;
 }
