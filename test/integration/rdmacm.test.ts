@@ -198,7 +198,9 @@ describe.each(ROADS)('%s', (name) => {
       const ended = await new Program(['rping', '-c', '-a', road.address, '-C', '1'], options).ended;
       expect(ended.code).not.toBe(0);
       // Between namespaces no process is there, and it is the kernel that tells.
-      expect(ended.stdout + ended.stderr).toContain(name === 'udp-veth' ? 'UNREACHABLE, error -111' : 'REJECTED');
+      expect(ended.stdout + ended.stderr).toContain(
+        name === 'udp-veth' ? 'UNREACHABLE, error -111' : 'REJECTED',
+      );
     },
     TEST_LIMIT_MS,
   );
