@@ -212,15 +212,19 @@ static struct cm_net_user *begin(struct cm_net_host *h)
 	return u;
 }
 
-struct cm_net_user *cm_net_connect(struct cm_net_host *h, uint32_t qpn)
+static struct cm_net_user *connect_as(struct cm_net_host *h, uint32_t qpn, enum sr_cm_transport transport)
 {
 	static const uint8_t word[8] = "connect";
 	struct cm_net_user *u = begin(h);
 	u->conn->terms = (struct sr_cm_terms){ .local_qpn = qpn ? qpn : h->next_qpn++, .responder_resources = 3, .initiator_depth = 5,
-					       .retry_count = 7, .rnr_retry_count = 6, .mtu = 3, .ack_timeout = 17 };
+					       .retry_count = 7, .rnr_retry_count = 6, .mtu = 3, .ack_timeout = 17,
+					       .transport = transport };
 	(void)sr_cm_connect(&h->machine, u->conn, h->net->now_ns, CM_NET_SERVICE, 1, (struct sr_cm_data){ word, 8 });
 	return u;
 }
+
+struct cm_net_user *cm_net_connect(struct cm_net_host *h, uint32_t qpn) { return connect_as(h, qpn, SR_CM_RC); }
+struct cm_net_user *cm_net_connect_xrc(struct cm_net_host *h, uint32_t qpn) { return connect_as(h, qpn, SR_CM_XRC); }
 
 struct cm_net_user *cm_net_ask(struct cm_net_host *h)
 {

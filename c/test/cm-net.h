@@ -55,6 +55,8 @@ void cm_net_run(struct cm_net *n, uint64_t for_ns);
 /* Something of the host's own making arrives at the other one, as if from `from`. */
 void cm_net_inject(struct cm_net_host *to, const union ibv_gid *from, const uint8_t mad[SR_CM_MAD_BYTES]);
 struct cm_net_user *cm_net_connect(struct cm_net_host *h, uint32_t qpn);
+/* The same for an XRC initiator. */
+struct cm_net_user *cm_net_connect_xrc(struct cm_net_host *h, uint32_t qpn);
 struct cm_net_user *cm_net_ask(struct cm_net_host *h);
 int cm_net_accept(struct cm_net_user *u);
 int cm_net_disconnect(struct cm_net_user *u);

@@ -78,6 +78,29 @@ static void a_connection(void **state)
 	assert_int_equal(cm_net_disconnect(u), EINVAL);
 }
 
+/* XRC: the request says so, and the reply names the target where an EE context stood. */
+static void an_xrc_connection(void **state)
+{
+	(void)state;
+	struct cm_net_user *u = cm_net_connect_xrc(a, 0xabc);
+	assert_int_equal(a->last_sent[24 + 43] >> 1 & 3, 3); /* transport service type */
+	assert_int_equal(a->last_sent[24 + 51] & 7, 1);	     /* extended transport type */
+	cm_net_run(n, 10 * MS);
+	struct cm_net_user *v = b->newest;
+	struct sr_cm_mad rep;
+	assert_true(sr_cm_decode(&rep, b->last_sent));
+	assert_int_equal(rep.attr, SR_CM_REP);
+	assert_int_equal(rep.rep.qpn, 0);
+	assert_int_equal(u->conn->state, SR_CM_ESTABLISHED);
+	assert_int_equal(u->conn->terms.remote_qpn, rep.rep.eecn);
+	assert_int_equal(u->conn->terms.remote_qpn, v->conn->terms.local_qpn);
+	assert_int_equal(v->conn->terms.remote_qpn, 0xabc);
+	assert_int_equal(v->conn->terms.transport, SR_CM_XRC);
+	assert_int_equal(cm_net_disconnect(v), 0);
+	cm_net_run(n, 10 * MS);
+	assert_int_equal(u->seen[SR_CM_HAPPENED_DISCONNECTED], 1);
+}
+
 static void many_on_a_bad_network(void **state)
 {
 	enum { MANY = 400 };
@@ -481,7 +504,7 @@ int main(void)
 		T(nobody_there), T(a_host_without_the_port), T(a_lost_goodbye), T(forged_returns_change_nothing),
 		T(a_slow_application), T(a_withdrawn_request), T(a_rejection), T(no_such_service),
 		T(both_disconnect), T(a_dead_peer), T(a_stale_connection), T(forgeries_change_nothing), T(a_replayed_request),
-		T(garbage_is_counted), T(a_service_lookup), T(wrong_calls_are_refused), cmocka_unit_test(acknowledgement_timeouts),
+		T(an_xrc_connection), T(garbage_is_counted), T(a_service_lookup), T(wrong_calls_are_refused), cmocka_unit_test(acknowledgement_timeouts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,7 @@ const FILE = join(ROOT, 'COMPATIBILITY.md');
 const WRITING = process.env.RDMAKIT_WRITE_COMPATIBILITY === '1';
 const TEST_LIMIT_MS = 150_000;
 
-const lines: Line[] = ROWS.map(({ from, program }) => ({ from, program, cells: {} }));
+const lines: Line[] = ROWS.map(({ from, program, note }) => ({ from, program, note, cells: {} }));
 let places: Places;
 let prepared: Prepared;
 

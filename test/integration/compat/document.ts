@@ -9,6 +9,8 @@ export interface Line {
   program: string;
   /** `ok`, `FAILED: reason`, or `-` where it does not apply. */
   cells: Partial<Record<ModeName, string>>;
+  /** Why it does not apply somewhere, or what its `ok` means. */
+  note?: string | undefined;
 }
 
 const HEAD = `# Compatibility
@@ -29,9 +31,10 @@ export function render(lines: readonly Line[]): string {
       ...MODES.map((mode) => inCell(cells[mode] ?? '-')),
     ]),
   ].map((cells) => `| ${cells.join(' | ')} |\n`);
+  const notes = lines.flatMap(({ program, note }) => (note ? [`- \`${program}\`: ${note}\n`] : []));
   const modes = MODES.map((mode) => `- **${mode}**: ${MODE_DOC[mode]}\n`);
   const cells = lines.flatMap((line) => MODES.map((mode) => line.cells[mode] ?? '-'));
   const ok = cells.filter((cell) => cell === 'ok').length;
   const all = cells.filter((cell) => cell !== '-').length;
-  return `${HEAD}${table.join('')}\n${ok} of ${all} work. Both ends must end well, and their results be right.\n\n${modes.join('')}`;
+  return `${HEAD}${table.join('')}\n${ok} of ${all} work. Both ends must end well, and their results be right.\n\n${modes.join('')}\n${notes.join('')}`;
 }

@@ -13,10 +13,15 @@ export interface Row {
   run(mode: Mode, prepared: Prepared): Promise<void>;
   /** Modes that do not apply, because the program has only one end. */
   not?: readonly ModeName[];
+  /** Goes into the document. */
+  note?: string;
 }
 
 const LIMIT_MS = 25_000;
 const ONE_END: readonly ModeName[] = ['two hosts', 'two containers'];
+const CONTAINERS: readonly ModeName[] = ['container', 'two containers'];
+/** For forms of a program whose other forms run everywhere. */
+const TWO_ROADS: readonly ModeName[] = ['one host, UDP', ...CONTAINERS];
 
 interface Pair {
   server: (place: Place, port: number) => readonly string[];
@@ -75,6 +80,29 @@ function alone(argv: (place: Place) => readonly string[], prints: (place: Place)
   };
 }
 
+/** A program that cannot work here must say so and end. */
+function refused(argv: (place: Place) => readonly string[], says: RegExp): Row['run'] {
+  return async ({ server }) => {
+    const ended = await run(...at(server, argv(server), LIMIT_MS));
+    if (ended.code === 0 || ended.timedOut || !says.test(ended.stdout + ended.stderr))
+      throw new Error(reason('program', ended));
+  };
+}
+
+/** A program that says what it watches and then waits for ever. */
+function watches(argv: (place: Place) => readonly string[], prints: (place: Place) => RegExp): Row['run'] {
+  return async ({ server }) => {
+    const program = new Program(...at(server, ['stdbuf', '-oL', ...argv(server)], LIMIT_MS));
+    try {
+      await until('the program watches', () => !program.alive || prints(server).test(program.stdout));
+      if (!program.alive) throw new Error(reason('program', await program.ended));
+    } finally {
+      program.kill('SIGKILL');
+      await program.ended;
+    }
+  };
+}
+
 const pingpong = (program: string, ...args: string[]): Row => ({
   from: 'ibverbs-utils',
   program: [program, ...args].join(' '),
@@ -105,6 +133,11 @@ const perftest = (program: string, ...args: string[]): Row => {
     }),
   };
 };
+
+/** The same where it matters least to repeat it. */
+const form = (program: string, ...args: string[]): Row => ({ ...perftest(program, ...args), not: TWO_ROADS });
+
+const NO_TMP = 'makes the file of its XRC domain in /tmp, which these containers do not let it write';
 
 const rdmacm = (program: string, spec: Omit<Pair, 'ready'>): Row => ({
   from: 'rdmacm-utils',
@@ -242,11 +275,75 @@ export const ROWS: readonly Row[] = [
       ({ device }) => new RegExp(`CA '${device}'[^]*State: Active`),
     ),
   },
+  {
+    from: 'ibverbs-utils',
+    program: 'ibv_devices',
+    not: ONE_END,
+    run: alone(
+      () => ['ibv_devices'],
+      ({ device }) => new RegExp(`^ +${device} +\t[0-9a-f]{16}$`, 'm'),
+    ),
+  },
+  {
+    from: 'ibverbs-utils',
+    program: 'ibv_asyncwatch',
+    not: ONE_END,
+    run: watches(
+      ({ device }) => ['ibv_asyncwatch', '-d', device],
+      ({ device }) => new RegExp(`^${device}: async event FD \\d+$`, 'm'),
+    ),
+  },
   ...['ibv_rc_pingpong', 'ibv_uc_pingpong', 'ibv_srq_pingpong'].map((program) => pingpong(program, '-c')),
   pingpong('ibv_ud_pingpong', '-s', '1024'),
+  {
+    from: 'ibverbs-utils',
+    program: 'ibv_xsrq_pingpong',
+    not: CONTAINERS,
+    note: NO_TMP,
+    run: pair({
+      server: (place, port) => ['ibv_xsrq_pingpong', ...pingpongFlags(end(place), port)],
+      client: (place, port, host) => ['ibv_xsrq_pingpong', ...pingpongFlags(end(place), port), host],
+      ready: 'given',
+      prints: /^success$/m,
+    }),
+  },
   ...['ib_send_bw', 'ib_write_bw', 'ib_read_bw', 'ib_atomic_bw'].map((program) => perftest(program)),
   ...['ib_send_lat', 'ib_write_lat', 'ib_read_lat', 'ib_atomic_lat'].map((program) => perftest(program)),
   ...['ib_send_bw', 'ib_write_bw', 'ib_read_lat'].map((program) => perftest(program, '-R')),
+  ...['ib_send_lat', 'ib_write_lat', 'ib_read_bw', 'ib_atomic_bw', 'ib_atomic_lat'].map((program) =>
+    form(program, '-R'),
+  ),
+  ...['ib_send_bw', 'ib_write_lat', 'ib_read_bw', 'ib_atomic_lat'].map(
+    (program): Row => ({
+      ...perftest(program, '-c', 'XRC'),
+      not: program === 'ib_send_bw' ? CONTAINERS : TWO_ROADS,
+      note: NO_TMP,
+    }),
+  ),
+  form('ib_send_bw', '-c', 'UD', '-R'),
+  form('ib_send_lat', '-c', 'UD'),
+  form('ib_send_bw', '-c', 'UC'),
+  form('ib_write_lat', '-c', 'UC'),
+  form('ib_send_lat', '-e'),
+  form('ib_write_bw', '-b', '-q', '4'),
+  form('ib_write_lat', '-I', '64', '-s', '64'),
+  form('ib_send_bw', '-a', '-n', '20'),
+  form('ib_read_bw', '-o', '2'),
+  form('ib_atomic_bw', '-A', 'CMP_AND_SWAP', '-q', '2'),
+  {
+    from: 'perftest',
+    program: 'raw_ethernet_bw, raw_ethernet_lat, raw_ethernet_fs_rate',
+    not: ['one host, UDP', ...ONE_END],
+    note: 'send and receive bare Ethernet frames, which a RoCE device in user space does not have; ok means that they say "Unable to create QP" and end',
+    run: async (mode) => {
+      const macs = ['--dest_mac=02:00:00:00:00:01', '--source_mac=02:00:00:00:00:02'];
+      for (const program of ['raw_ethernet_bw', 'raw_ethernet_lat', 'raw_ethernet_fs_rate'])
+        await refused(({ device }) => [program, '-d', device, '--server', ...macs], /Unable to create QP/)(
+          mode,
+          undefined as never,
+        );
+    },
+  },
   rdmacm('rping -V', {
     server: (place) => ['rping', '-s', '-a', place.ipv4, '-C', '20', '-V'],
     client: (_, __, host) => ['rping', '-c', '-a', host, '-C', '20', '-V', '-v'],
@@ -273,8 +370,29 @@ export const ROWS: readonly Row[] = [
     client: (_, __, host) => ['rdma_client', '-s', host],
     prints: /rdma_client: end 0/,
   }),
+  rdmacm('rdma_xclient -c x, rdma_xserver -c x', {
+    server: () => ['rdma_xserver', '-c', 'x'],
+    client: (_, __, host) => ['rdma_xclient', '-s', host, '-c', 'x'],
+    prints: /rdma_xclient: end 0/,
+  }),
+  {
+    ...rdmacm('mckey', {
+      server: (place) => ['mckey', '-m', '239.7.7.7', '-b', place.ipv4, '-C', '5'],
+      client: (place) => ['mckey', '-s', '-m', '239.7.7.7', '-b', place.ipv4, '-C', '5'],
+      prints: /return status 0/,
+    }),
+    not: TWO_ROADS,
+  },
   qperf(['rc_lat', 'rc_bw']),
   qperf(['rc_rdma_read_lat', 'rc_rdma_write_bw', 'ver_rc_fetch_add']),
+  {
+    ...qperf([
+      ...['rc_bi_bw', 'rc_rdma_read_bw', 'rc_rdma_write_lat', 'rc_rdma_write_poll_lat'],
+      ...['rc_compare_swap_mr', 'rc_fetch_add_mr', 'ver_rc_compare_swap'],
+    ]),
+    not: TWO_ROADS,
+    note: 'its uc_* and ud_* tests know no GIDs, so no RoCE device can run them ("failed to modify QP to RTR"); its xrc_* tests are not in Debian\'s build',
+  },
   ucx('tag_lat', RC, '-s', '8'),
   ucx('tag_bw', RC, '-s', '100000'),
   ucx('ucp_get', RC, '-s', '4096'),
