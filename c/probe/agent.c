@@ -348,6 +348,8 @@ static void do_ask(const char *address, unsigned port, uint64_t id, uint32_t pac
 				times_ns[answered++] = arrival.stamp_ns - asked_ns[packet.sequence] - packet.held_ns;
 			asked_ns[packet.sequence] = 0;
 		}
+		if (answered == packets)
+			break;
 		struct pollfd wait = {.fd = udp, .events = POLLIN};
 
 		at = now_ns();

@@ -187,8 +187,13 @@ static uint64_t release(struct direction *d, uint64_t at)
 static void report(void)
 {
 	for (unsigned i = 0; i < count; i++) {
-		const struct direction *d = &directions[i];
+		struct direction *d = &directions[i];
+		struct tpacket_stats kernel = {0};
+		socklen_t len = sizeof kernel;
 
+		/* Frames that found the socket full; reading the counter clears it. */
+		if (!getsockopt(d->in, SOL_PACKET, PACKET_STATISTICS, &kernel, &len))
+			d->overflowed += kernel.tp_drops;
 		fprintf(stderr,
 			"%s %s forwarded=%llu lost=%llu duplicated=%llu reordered=%llu overflowed=%llu refused=%llu\n",
 			d->from, d->to, (unsigned long long)d->forwarded, (unsigned long long)d->lost,
@@ -209,8 +214,11 @@ static int open_interface(const char *name)
 	if (setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on) ||
 	    setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof on))
 		fail("this kernel's packet sockets are too old");
-	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer);
-	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer);
+	/* In a user namespace they are as large as net.core.rmem_max and wmem_max let them be. */
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer, sizeof buffer))
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof buffer))
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 	address.sll_ifindex = (int)if_nametoindex(name);
 	if (!address.sll_ifindex || bind(fd, (struct sockaddr *)&address, sizeof address))
 		fail(name);

@@ -5,7 +5,9 @@ import { endpoints } from '../../src/topo/ecmp/traffic.ts';
 import { readMatrix } from '../../src/topo/formats/matrix.ts';
 import { fatTree } from '../../src/topo/generate/tiered.ts';
 import { Graph } from '../../src/topo/model/graph.ts';
+import type { Agent } from '../../src/topo/probe/agent.ts';
 import { interval } from '../../src/topo/probe/interval.ts';
+import { measure } from '../../src/topo/probe/measure.ts';
 import { matrixOf, type ProbePair } from '../../src/topo/probe/probe.ts';
 import { rounds } from '../../src/topo/probe/schedule.ts';
 import { addressBetween } from '../../src/topo/probe/sites.ts';
@@ -97,4 +99,35 @@ test('hosts are measured at an address in a common subnet, never at one that sev
   expect(addressBetween(c, b, all)).toBe('198.51.100.2');
   expect(addressBetween(a, factsOf('d', { docker0: '172.17.0.1/16' }), all)).toBeUndefined();
   expect(mergeFacts(all).nodes.length).toBeGreaterThan(3);
+});
+
+test('short trains that arrive in one burst do not make the loss be counted on a full link', async () => {
+  const link_bps = 8e6;
+  const trains: { bytes: number; rate_bps: number }[] = [];
+  const words: Record<string, (rest: number[]) => number[]> = {
+    expect: () => [],
+    mtu: () => [1500],
+    ask: () => [40, 1e6],
+    send([, , bytes = 0, packets = 0, gap_ns = 1]) {
+      trains.push({ bytes, rate_bps: ((bytes + 42) * 8e9) / gap_ns });
+      return [packets, 0, 0];
+    },
+    report() {
+      const { bytes, rate_bps } = trains.at(-1) ?? { bytes: 0, rate_bps: 0 };
+      const burst = rate_bps < link_bps / 2 && bytes > 1000;
+      return [0, 0, burst ? 5e7 : Math.min(rate_bps, link_bps), 0];
+    },
+  };
+  const agent = {
+    port: 1,
+    ask: async (command: string) => {
+      const [word = '', ...rest] = command.split(' ');
+      return words[word]?.(rest.slice(1).map(Number)) ?? [];
+    },
+  } as unknown as Agent;
+  const found = await measure(agent, agent, '10.0.0.1', { time_ns: 1e6, lossPackets: 10, limit_bps: 1e9 });
+  expect(found).toMatchObject({ saturated: true });
+  const last = trains.at(-1);
+  expect(last?.bytes).toBe(32);
+  expect(last?.rate_bps).toBeLessThan(link_bps * 0.51);
 });

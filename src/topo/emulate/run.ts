@@ -8,6 +8,7 @@ import { RdmakitError } from '../../errors.ts';
 import { writeTopologyJson } from '../model/read-json.ts';
 import type { Topology } from '../model/schema.ts';
 import { type EmulationOptions, type Plan, planEmulation } from './plan.ts';
+import { needRoot } from './rights.ts';
 import { claim, folderOf, forget, load, type State, save } from './state.ts';
 
 const RELAY = 'rdmakit-relay';
@@ -21,18 +22,6 @@ export interface Emulation {
   /** Some links go through our relay, some through netem. */
   relayed: boolean;
   netem: boolean;
-}
-
-function needRoot(): void {
-  if (process.getuid?.() === 0) return;
-  throw new RdmakitError({
-    kind: 'environment',
-    what: 'network namespaces need root',
-    cause: `this process runs as user ${process.getuid?.() ?? '?'} and may not make them`,
-    remedy:
-      'run it with sudo, or without root in a shell of its own: unshare --user --map-root-user --net --mount ' +
-      "sh -c 'mount -t tmpfs none /run; exec sh'",
-  });
 }
 
 function failed(what: string, detail: string): RdmakitError {

@@ -7,6 +7,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { RdmakitError } from '../../errors.ts';
+import { notWritable } from './rights.ts';
 
 const ROOT = '/run/rdmakit/topo';
 
@@ -29,11 +30,13 @@ export function folderOf(name: string): string {
 
 /** Takes a name; throws when it is taken. */
 export function claim(name: string): void {
-  mkdirSync(ROOT, { recursive: true, mode: 0o755 });
   try {
+    mkdirSync(ROOT, { recursive: true, mode: 0o755 });
     mkdirSync(folderOf(name), { mode: 0o755 });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (['EACCES', 'EPERM', 'EROFS'].includes(code)) throw notWritable(ROOT, error as NodeJS.ErrnoException);
+    if (code !== 'EEXIST') throw error;
     throw new RdmakitError({
       kind: 'usage',
       what: `an emulation named '${name}' is there already`,

@@ -134,11 +134,6 @@ export async function measure(
     got_bps = Math.max(got_bps, rate_bps / (1 - loss));
     if (blocked || rate_bps < rate * (1 - loss) * 0.6 || rate >= limit_bps || signal?.aborted) break;
   }
-  const lossRate = (): number =>
-    Math.min(got_bps * LOSS_SHARE, LOSS_MAX_PACKETS_PER_S * 8 * (LOSS_BYTES + HEADER_BYTES));
-  const lossCount = (ns: number): number =>
-    Math.min(options.lossPackets, (lossRate() * ns) / 8e9 / (LOSS_BYTES + HEADER_BYTES));
-
   let rate_bps = 0;
   let saturated = false;
   for (let again = 0; again < 8 && !saturated && !signal?.aborted; again++) {
@@ -149,7 +144,13 @@ export async function measure(
     got_bps = Math.max(rate_bps / (1 - loss), got_bps);
     if (offered >= limit_bps) break;
   }
-  const counted = await way.train(LOSS_BYTES, lossRate(), lossCount(time_ns));
+  // Of the long train: the short ones of the ramp pass through a token bucket in one burst when their sender was late.
+  const lossRate = Math.min(
+    Math.max(rate_bps, FIRST_BPS / RAMP) * LOSS_SHARE,
+    LOSS_MAX_PACKETS_PER_S * 8 * (LOSS_BYTES + HEADER_BYTES),
+  );
+  const lossCount = Math.min(options.lossPackets, (lossRate * time_ns) / 8e9 / (LOSS_BYTES + HEADER_BYTES));
+  const counted = await way.train(LOSS_BYTES, lossRate, lossCount);
   const sent = Math.max(1, counted.sent - counted.overflowed);
   const lost = Math.max(0, sent - counted.arrived);
   loss = lost / sent;
