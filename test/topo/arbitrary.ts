@@ -64,7 +64,8 @@ export function topologies({ awkward: odd = false, full = false }: Shape = {}): 
         for (const [a, b, forth, back, asymmetric] of links) {
           if (a === b) continue;
           const reverse = full && asymmetric && Object.keys(back).length > 0 ? { back } : {};
-          builder.link({ a: names[a] ?? '', b: names[b] ?? '', ...forth, ...reverse });
+          const inferred = full && asymmetric ? { inferred_from: 'routes' as const } : {};
+          builder.link({ a: names[a] ?? '', b: names[b] ?? '', ...forth, ...reverse, ...inferred });
         }
         return builder.build({
           name: odd ? 'a "random" <name> & k=4' : 'random',

@@ -201,6 +201,39 @@ describe('discover', () => {
     expect(made.links).toMatchObject([{ a: 'n1', a_port: 'eth0', b: 'leaf7', b_port: 'Ethernet12' }]);
   });
 
+  test('a neighbour is recognised by its MAC address, whatever it calls itself and its port', () => {
+    const b = factsOf('b', { eth0: '10.1.0.2/24' });
+    const mac = b.interfaces[0]?.address ?? '';
+    const neighbour = {
+      device: 'eth0',
+      name: 'b.example.net',
+      port: 'uplink',
+      port_mac: mac,
+      aliases: [mac],
+    };
+    const a = factsOf('a', { eth0: '10.1.0.1/24' }, { lldp: [neighbour] });
+    expect(mergeFacts([a, b]).links).toMatchObject([{ a: 'a', a_port: 'eth0', b: 'b', b_port: 'eth0' }]);
+    expect(mergeFacts([a]).links).toMatchObject([{ b: 'b.example.net', b_port: 'uplink' }]);
+  });
+
+  test('a next hop behind the switch of LLDP is joined to it, marked as inferred', () => {
+    const lldp = [{ device: 'eth0', name: 'leaf7', port: 'e1', aliases: [] }];
+    const routes = [{ dst: 'default', gateway: '10.1.0.254', dev: 'eth0' }];
+    const made = mergeFacts([factsOf('a', { eth0: '10.1.0.1/24' }, { lldp, routes })]);
+    expect(made.links).toMatchObject([
+      { a: 'a', b: 'leaf7' },
+      { a: 'leaf7', b: '10.1.0.254', inferred_from: 'routes' },
+    ]);
+    // Who answers ARP with the MAC address of the switch is the switch.
+    const known = [{ ...lldp[0], aliases: ['02:aa:00:00:00:01'] }] as Facts['lldp'];
+    const neighbours = [{ dst: '10.1.0.254', dev: 'eth0', lladdr: '02:aa:00:00:00:01' }];
+    const merged = mergeFacts([factsOf('a', { eth0: '10.1.0.1/24' }, { lldp: known, routes, neighbours })]);
+    expect(merged.nodes.map(({ id, label }) => [id, label])).toEqual([
+      ['a', undefined],
+      ['leaf7', 'router'],
+    ]);
+  });
+
   const nodes = (facts: Facts[]) =>
     mergeFacts(facts).nodes.map(({ id, kind, label }) =>
       [id, kind, ...(label === undefined ? [] : [label])].join(' '),
@@ -229,6 +262,10 @@ describe('discover', () => {
       '10.2.0.0/24 switch subnet',
     ]);
     expect(links([a, b])).toContain('10.1.0.254 | 10.2.0.254 | routed');
+    // Only this link is a guess, and it says so.
+    expect(mergeFacts([a, b]).links.flatMap(({ label, inferred_from }) => inferred_from && [label])).toEqual([
+      'routed',
+    ] as never);
     expect(firstMistake(mergeFacts([a, b]))).toBeUndefined();
   });
 

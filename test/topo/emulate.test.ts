@@ -30,6 +30,7 @@ describe('the plan of an emulation', () => {
     expect(leaf.match(/tbf rate 500000000bit/g)?.length).toBe(3);
     expect(leaf).toContain('echo 1 > /proc/sys/net/ipv4/ip_forward');
     expect(leaf).toContain('echo 3 > /proc/sys/net/ipv4/fib_multipath_hash_seed');
+    expect(leaf).toContain('echo 1 > /proc/sys/net/ipv4/conf/all/ignore_routes_with_linkdown');
     // Two parallel links to the spine are two next hops.
     expect(leaf).toMatch(
       /route add \S+ src 10\.0\.0\.2 nexthop via 100\.64\.0\.3 dev p2 nexthop via 100\.64\.0\.5 dev p3/,

@@ -19,6 +19,8 @@ export const discoverSpec = defineCommand({
     'An interface leads to the switch that LLDP names (when lldpd runs there and this user may ask it); otherwise to a node ' +
       'for its subnet, which its hosts and their ARP and ND neighbours share. A point-to-point subnet of two hosts is a cable. ' +
       'Next hops of routes are routers.',
+    'Routers that were not asked are joined when hosts on both sides route through them. Nobody saw such a link, and there may be ' +
+      'more routers on the way: it is marked (inferred_from: routes), drawn dashed, and told about.',
     'HOST is what ssh takes: a name of its configuration, user@host, or ssh://user@host:port.',
     'With --merge the graph of a file is added: a saved output of ibnetdiscover, or any other topology.',
   ],
@@ -51,5 +53,9 @@ export const discoverSpec = defineCommand({
     for (const file of options.merge) topology = mergeTopologies(topology, await readTopology(file));
     io.result(TopologyDocument, topology);
     if (io.human) io.raw(drawText(topology, io.columns));
+    const inferred = topology.links.filter(({ inferred_from }) => inferred_from !== undefined);
+    for (const { a, b } of inferred.slice(0, 8))
+      io.note(`${a} - ${b}: nobody saw this link; routes imply it`);
+    if (inferred.length > 8) io.note(`... ${inferred.length - 8} more links that routes imply`);
   },
 });

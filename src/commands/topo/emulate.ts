@@ -53,7 +53,8 @@ export const upSpec = defineCommand({
     'emulate a topology on this machine: a network namespace a node, real routing, rates, delay and loss',
   description: [
     'Makes a network namespace for every node and a veth pair for every link. Routes are shortest paths with all equal next ' +
-      'hops; the kernel chooses among them by the five-tuple, as topo paths --model linux predicts with the same --seed.',
+      'hops; the kernel chooses among them by the five-tuple, as topo paths --model linux predicts with the same --seed. Routes are fixed: both ends of a cable that is ' +
+      'pulled use their other next hops, nodes further away do not learn of it.',
     'Rates are shaped by token buckets (up to 40Gbps; above, a link runs as fast as the machine). Delay, jitter, loss, ' +
       'duplication and reordering are done by netem where the kernel has it, for links with chance only when it takes a seed ' +
       '(Linux 6.7), and by a small relay process otherwise: what is lost repeats with --seed.',

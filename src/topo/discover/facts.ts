@@ -5,6 +5,7 @@
 
 import * as v from 'valibot';
 import { InputError } from '../model/input-error.ts';
+import { clean, type LldpNeighbour, readLldp } from './lldp.ts';
 
 const MARK = '=== rdmakit ';
 
@@ -62,8 +63,7 @@ export interface Facts {
   speed_bps: Map<string, number>;
   /** RDMA device of an interface. */
   rdma: Map<string, string>;
-  /** What LLDP says is at the other end of an interface. */
-  lldp: { device: string; name: string; port: string }[];
+  lldp: LldpNeighbour[];
 }
 
 /** ip(8) of old versions prints nothing instead of an empty list; broken entries are left out. */
@@ -82,55 +82,11 @@ function listOf<T>(text: string, schema: v.GenericSchema<unknown, T>, what: stri
   });
 }
 
-/** Names from elsewhere become ids of nodes, and two of them the id of a link: nothing invisible, no length without end. */
-function clean(name: string): string {
-  return name
-    .replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '')
-    .slice(0, 56)
-    .trim();
-}
-
 function pairsOf(text: string): [string, string][] {
   return text
     .split('\n')
     .map((line) => line.trim().split(/\s+/))
     .flatMap(([a, b]) => (a && b ? [[a, b] as [string, string]] : []));
-}
-
-/** First string at the end of any path of these names, through lists and objects: lldpctl's JSON nests both ways. */
-function dig(value: unknown, path: readonly string[]): string | undefined {
-  if (Array.isArray(value)) {
-    for (const item of value) {
-      const found = dig(item, path);
-      if (found !== undefined) return found;
-    }
-    return undefined;
-  }
-  const [key, ...rest] = path;
-  if (key === undefined) return typeof value === 'string' ? value : undefined;
-  if (typeof value !== 'object' || value === null) return undefined;
-  return dig((value as Record<string, unknown>)[key], rest);
-}
-
-function readLldp(text: string): Facts['lldp'] {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return [];
-  }
-  const roots = (value as { lldp?: unknown }).lldp;
-  const interfaces = (Array.isArray(roots) ? roots : [roots]).flatMap(
-    (root) => (root as { interface?: unknown } | undefined)?.interface ?? [],
-  );
-  return interfaces.flatMap((item) => {
-    const device = dig(item, ['name']);
-    const name = dig(item, ['chassis', 'name', 'value']) ?? dig(item, ['chassis', 'id', 'value']);
-    const port = dig(item, ['port', 'id', 'value']) ?? dig(item, ['port', 'descr', 'value']);
-    const found = [device, name, port].map((text) => clean(text ?? ''));
-    const [own = '', chassis = '', far = ''] = found;
-    return found.includes('') ? [] : [{ device: own, name: chassis, port: far }];
-  });
 }
 
 /** Reads what the script printed. Throws InputError when it did not run to its end. */

@@ -1,70 +1,20 @@
 /**
- * One graph from what several hosts know. An interface leads to the switch that LLDP names; without LLDP to a node that
+ * One graph from what several hosts know. An interface leads to the neighbour that LLDP names; without LLDP to a node that
  * stands for its subnet, which the hosts, neighbours and next hops of that subnet share; a point-to-point subnet of two hosts
- * is a cable. Next hops of routes are routers, and what routes say of other subnets joins them.
+ * is a cable. Next hops of routes are routers. Links that nobody saw, only routes imply, are marked with `inferred_from`.
  */
 
-import { formatGid, parseGid } from '../../verbs/gid.ts';
 import { formatAddress, parseAddress } from '../ecmp/routes.ts';
 import { TopologyBuilder } from '../model/build.ts';
 import type { Link, Node, Topology } from '../model/schema.ts';
+import { addressesOf, hopsOf, hopsTo, IPV4, ipv6Subnets, parsePrefix } from './addresses.ts';
 import type { Facts } from './facts.ts';
+import type { LldpNeighbour } from './lldp.ts';
 
-const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.|$)){4}(?<=\d)$/;
 /** Subnets with room for two: the cable between them. */
 const POINT_TO_POINT = /\.\d+\/3[01]$|:\S*\/12[67]$/;
 /** States of neighbours that were asked for and did not answer, or that nobody asked. */
 const SILENT = new Set(['FAILED', 'INCOMPLETE', 'NOARP']);
-
-function masked(address: number, prefix: number): number {
-  return prefix === 0 ? 0 : (address & (0xffffffff << (32 - prefix))) >>> 0;
-}
-
-function subnetOf(address: string, prefix: number): string {
-  return `${formatAddress(masked(parseAddress(address), prefix))}/${prefix}`;
-}
-
-export interface Address {
-  device: string;
-  address: string;
-  prefix: number;
-  /** `10.1.0.0/24` */
-  subnet: string;
-}
-
-/** IPv4 addresses of a host that others can send to. */
-export function addressesOf(facts: Facts): Address[] {
-  return facts.interfaces.flatMap(({ ifname, link_type, addr_info = [] }) =>
-    link_type === 'loopback'
-      ? []
-      : addr_info.flatMap(({ family, local, prefixlen = 32 }) =>
-          family === 'inet' && local !== undefined && IPV4.test(local) && prefixlen >= 0 && prefixlen <= 32
-            ? [{ device: ifname, address: local, prefix: prefixlen, subnet: subnetOf(local, prefixlen) }]
-            : [],
-        ),
-  );
-}
-
-/** The IPv6 subnets of interfaces, link-local ones left out. */
-function ipv6Subnets(facts: Facts): { device: string; subnet: string }[] {
-  return facts.interfaces.flatMap(({ ifname, link_type, addr_info = [] }) =>
-    link_type === 'loopback'
-      ? []
-      : addr_info.flatMap(({ family, local = '', prefixlen = 128 }) => {
-          if (family !== 'inet6' || /^fe[89ab]/i.test(local) || prefixlen >= 128 || prefixlen < 0) return [];
-          let bytes: Uint8Array;
-          try {
-            bytes = parseGid(local);
-          } catch {
-            return [];
-          }
-          const kept = bytes.map(
-            (byte, at) => byte & ((0xff00 >> Math.min(8, Math.max(0, prefixlen - 8 * at))) & 0xff),
-          );
-          return [{ device: ifname, subnet: `${formatGid(kept)}/${prefixlen}` }];
-        }),
-  );
-}
 
 /** Node ids of hosts: their names, numbered where two have the same. */
 export function hostIds(hosts: readonly Facts[]): string[] {
@@ -82,40 +32,9 @@ interface Member {
   speed_bps?: number | undefined;
 }
 
-interface Hop {
-  gateway: string;
-  device: string;
-}
-
-/** `10.0.0.0/8`, an address, or `default`; undefined for IPv6. */
-function parsePrefix(text: string): { address: number; prefix: number } | undefined {
-  if (text === 'default') return { address: 0, prefix: 0 };
-  const [address = '', length = '32'] = text.split('/');
-  const prefix = Number(length);
-  if (!IPV4.test(address) || !(prefix >= 0 && prefix <= 32)) return undefined;
-  return { address: parseAddress(address), prefix };
-}
-
-function hopsOf({ gateway, dev, nexthops }: Facts['routes'][number]): Hop[] {
-  const list = nexthops ?? [{ gateway, dev }];
-  return list.flatMap((hop) =>
-    hop.gateway !== undefined && IPV4.test(hop.gateway)
-      ? [{ gateway: hop.gateway, device: hop.dev ?? dev ?? '' }]
-      : [],
-  );
-}
-
-/** Next hops of the most specific route to an address. */
-function hopsTo(facts: Facts, address: number): Hop[] {
-  let best = -1;
-  let hops: Hop[] = [];
-  for (const route of facts.routes) {
-    const prefix = parsePrefix(route.dst);
-    if (!prefix || prefix.prefix <= best || masked(address, prefix.prefix) !== prefix.address) continue;
-    best = prefix.prefix;
-    hops = hopsOf(route);
-  }
-  return hops;
+interface Cable extends Pick<Link, 'label' | 'inferred_from'> {
+  a: Member;
+  b: Member;
 }
 
 class Merger {
@@ -126,8 +45,12 @@ class Merger {
   readonly #nodes = new Map<string, Node>();
   /** Who is in a subnet, or on a link without IPv4 addresses. */
   readonly #subnets = new Map<string, Member[]>();
-  readonly #links: { a: Member; b: Member; label?: string }[] = [];
+  readonly #links: Cable[] = [];
+  /** What LLDP names at a port, by node and port. */
+  readonly #wiredTo = new Map<string, string>();
   readonly #routers = new Set<string>();
+  /** Who says by LLDP that it forwards nothing: routes through it end there. */
+  readonly #ends = new Set<string>();
 
   constructor(hosts: readonly Facts[]) {
     this.#hosts = hosts;
@@ -136,9 +59,11 @@ class Merger {
 
   merge(): Topology {
     for (const [at, facts] of this.#hosts.entries()) this.#host(facts, this.#ids[at] ?? '');
+    for (const [at, facts] of this.#hosts.entries()) this.#lldp(facts, this.#ids[at] ?? '');
     const places = this.#hosts.map((facts, at) => this.#interfaces(facts, this.#ids[at] ?? ''));
     for (const [at, facts] of this.#hosts.entries()) this.#neighbours(facts, places[at] ?? new Map());
-    for (const [at, facts] of this.#hosts.entries()) this.#gateways(facts, places[at] ?? new Map());
+    for (const [at, facts] of this.#hosts.entries())
+      this.#gateways(facts, this.#ids[at] ?? '', places[at] ?? new Map());
     this.#behindRouters();
     return this.#build();
   }
@@ -162,22 +87,33 @@ class Merger {
     });
   }
 
-  /** Joins a host to its switches and subnets; the subnet of each interface. */
-  #interfaces(facts: Facts, id: string): Map<string, string> {
-    // Interfaces that need no subnet.
-    const wired = new Set<string>();
-    for (const { device, name, port } of facts.lldp) {
-      wired.add(device);
-      const known = this.#nodes.get(name);
-      if (!known) this.#nodes.set(name, { id: name, kind: 'switch', tier: 1 });
+  /** Joins a host to what LLDP names. */
+  #lldp(facts: Facts, id: string): void {
+    for (const neighbour of facts.lldp) {
+      const { device } = neighbour;
+      const far = this.#lldpNode(neighbour);
+      const port = this.#lldpPort(neighbour, far);
+      this.#wiredTo.set(JSON.stringify([id, device]), far);
+      this.#wiredTo.set(JSON.stringify([far, port]), id);
       this.#links.push({
         a: { id, device, speed_bps: facts.speed_bps.get(device) },
-        b: { id: name, device: port },
+        b: { id: far, device: port },
       });
     }
-    // Addresses stay on an interface whose cable was pulled.
-    for (const { ifname, operstate } of facts.interfaces)
-      if (operstate === 'DOWN' || operstate === 'LOWERLAYERDOWN') wired.add(ifname);
+  }
+
+  /** Joins a host to its subnets; the subnet of each interface. */
+  #interfaces(facts: Facts, id: string): Map<string, string> {
+    // Interfaces that need no subnet. Addresses stay on one whose cable was pulled.
+    const wired = new Set(
+      facts.interfaces.flatMap(({ ifname, operstate }) =>
+        operstate === 'DOWN' ||
+        operstate === 'LOWERLAYERDOWN' ||
+        this.#wiredTo.has(JSON.stringify([id, ifname]))
+          ? [ifname]
+          : [],
+      ),
+    );
     const subnets = new Map<string, string>();
     for (const { device, prefix, subnet } of addressesOf(facts)) {
       if (wired.has(device) || prefix >= 32 || subnets.has(device)) continue;
@@ -191,6 +127,30 @@ class Merger {
       this.#join(subnet, { id, device, speed_bps: facts.speed_bps.get(device) });
     }
     return subnets;
+  }
+
+  /** The node that LLDP means: one that was asked, which it may know by another name, or one of its own. */
+  #lldpNode({ name, aliases, forwards }: LldpNeighbour): string {
+    const asked = aliases
+      .map((alias) => (alias.includes(':') ? this.#owner.get(alias) : undefined))
+      .find((owner) => owner !== undefined && this.#ids.includes(owner));
+    const short = name.split('.')[0] ?? name;
+    const id = asked ?? (!this.#nodes.has(name) && this.#ids.includes(short) ? short : name);
+    if (!this.#nodes.has(id))
+      this.#nodes.set(
+        id,
+        forwards === false ? { id, kind: 'host', tier: 0 } : { id, kind: 'switch', tier: 1 },
+      );
+    if (forwards === false) this.#ends.add(id);
+    for (const alias of aliases) if (!this.#owner.has(alias)) this.#owner.set(alias, id);
+    return id;
+  }
+
+  /** Both ends of a cable must name its ports alike: a host that was asked knows the interface of a MAC address. */
+  #lldpPort({ port, port_mac }: LldpNeighbour, id: string): string {
+    const interfaces = this.#hosts[this.#ids.indexOf(id)]?.interfaces ?? [];
+    if (interfaces.some(({ ifname }) => ifname === port)) return port;
+    return interfaces.find(({ address }) => address !== undefined && address === port_mac)?.ifname ?? port;
   }
 
   #join(subnet: string, member: Member): void {
@@ -214,7 +174,13 @@ class Merger {
     const list = [...facts.neighbours].sort((a, b) => Number(IPV4.test(b.dst)) - Number(IPV4.test(a.dst)));
     for (const { dst, dev = '', lladdr, state = [] } of list) {
       const subnet = places.get(dev);
-      if (subnet === undefined || lladdr === undefined || state.some((each) => SILENT.has(each))) continue;
+      if (lladdr === undefined || state.some((each) => SILENT.has(each))) continue;
+      if (subnet === undefined) {
+        // Behind an interface of which LLDP tells: whose address it is helps to recognise next hops.
+        const owner = this.#owner.get(lladdr);
+        if (owner !== undefined && !this.#owner.has(dst)) this.#owner.set(dst, owner);
+        continue;
+      }
       const known = this.#owner.has(dst) || this.#owner.has(lladdr);
       const id = this.#stranger(dst, lladdr, () => ({
         id: dst,
@@ -226,7 +192,7 @@ class Merger {
     }
   }
 
-  #gateways(facts: Facts, places: ReadonlyMap<string, string>): void {
+  #gateways(facts: Facts, host: string, places: ReadonlyMap<string, string>): void {
     const own = new Set(addressesOf(facts).map(({ address }) => address));
     for (const route of facts.routes) {
       const target = parsePrefix(route.dst);
@@ -237,9 +203,12 @@ class Merger {
         const known = this.#owner.has(gateway);
         const id = this.#stranger(gateway, undefined, () => ({ id: gateway, kind: 'switch', tier: 2 }));
         if (!known && subnet !== undefined) this.#join(subnet, { id });
+        const wiredTo = this.#wiredTo.get(JSON.stringify([host, device]));
+        if (!known && wiredTo !== undefined)
+          this.#links.push({ a: { id: wiredTo }, b: { id }, inferred_from: 'routes' });
         // Who is the destination itself forwards nothing.
         const final = target.prefix === 32 && this.#owner.get(formatAddress(target.address)) === id;
-        if (!final) this.#routers.add(id);
+        if (!final && !this.#ends.has(id)) this.#routers.add(id);
       }
     }
   }
@@ -267,7 +236,8 @@ class Merger {
         const forth = unknownHop(factsA, addressB);
         const back = unknownHop(factsB, addressA);
         if (forth === undefined || back === undefined || forth === back) continue;
-        this.#links.push({ a: { id: forth }, b: { id: back }, label: 'routed' });
+        // There may be any number of routers between the two.
+        this.#links.push({ a: { id: forth }, b: { id: back }, label: 'routed', inferred_from: 'routes' });
       }
     }
   }
@@ -320,14 +290,14 @@ class Merger {
       return device;
     };
     const seen = new Set<string>();
-    for (const { a, b, label } of this.#links) {
+    for (const { a, b, ...rest } of this.#links) {
       // A cable between two asked hosts with LLDP is told by both.
       const key = [JSON.stringify([a.id, a.device]), JSON.stringify([b.id, b.device])].sort().join(' ');
       if (a.id === b.id || seen.has(key)) continue;
       seen.add(key);
       const capacity_bps = least(a.speed_bps, b.speed_bps);
       const [a_port, b_port] = [free(a), free(b)];
-      builder.link({ a: a.id, b: b.id, a_port, b_port, capacity_bps, label });
+      builder.link({ a: a.id, b: b.id, a_port, b_port, capacity_bps, ...rest });
     }
     return builder.build({ name: 'discovered' });
   }

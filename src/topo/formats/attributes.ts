@@ -13,7 +13,7 @@ export type Flat = Record<string, string | number>;
 const NODE_NUMBERS = ['tier', 'plane', 'x', 'y'] as const;
 const NODE_TEXTS = ['group', 'label', 'address'] as const;
 const LINK_NUMBERS = [...QUALITY_KEYS, 'metric', 'plane'] as const;
-const LINK_TEXTS = ['id', 'a_port', 'b_port', 'label'] as const;
+const LINK_TEXTS = ['id', 'a_port', 'b_port', 'label', 'inferred_from'] as const;
 const BACK = 'back_';
 
 /** Every attribute name with its type, for formats that declare them. */

@@ -77,6 +77,8 @@ export const Link = v.strictObject({
   metric: v.optional(v.pipe(finite, v.gtValue(0))),
   plane: v.optional(v.pipe(whole, v.maxValue(9999))),
   label: v.optional(text),
+  /** From what it was concluded, when nobody saw the cable: then other nodes may lie between its ends. */
+  inferred_from: v.optional(v.picklist(['routes'])),
   /** From b to a, where that differs. */
   back: v.optional(v.strictObject(quality)),
 });

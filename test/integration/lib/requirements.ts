@@ -36,6 +36,8 @@ const PACKAGE: Record<string, string> = {
   mpicc: 'libopenmpi-dev',
   ibstat: 'infiniband-diags',
   nsenter: 'util-linux',
+  lldpd: 'lldpd',
+  lldpctl: 'lldpd',
 };
 
 export const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
