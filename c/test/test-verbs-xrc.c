@@ -1,5 +1,5 @@
 /*
- * Extended reliable connections within a process: domains, what a target does for the receive queue that each request names,
+ * Extended reliable connections: domains, what a target does for the receive queue that each request names,
  * errors, states, handles, and what may be destroyed when.
  */
 #define _GNU_SOURCE
@@ -7,6 +7,7 @@
 
 #include <endian.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -518,15 +519,87 @@ static void order_of_destruction(void **state)
 	xk_world_free(&w);
 }
 
-int main(void)
+/* A partner that opens the domain of the file at this path, has a queue in it, and stays until told. */
+static void has_domain(int fd)
 {
+	char path[64];
+	struct vk_dev d;
+	struct xk_queue q;
+	vk_get(fd, path, sizeof path);
+	vk_open(&d);
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	struct ibv_xrcd *x = xk_open(&d, file, O_CREAT | O_EXCL);
+	VK(file >= 0 && x);
+	struct ibv_qp *tgt = xk_target(&d, x);
+	xk_queue_make(&q, &d, x, NULL);
+	xk_recv(&q, 1, 0, 100);
+	uint32_t numbers[2] = { q.number, tgt->qp_num };
+	vk_put(fd, numbers, sizeof numbers);
+	vk_sync(fd);
+	vk_quiet(q.cq);
+	VK_EQ(ibv_destroy_qp(tgt), 0);
+	xk_queue_free(&q);
+	VK_EQ(ibv_close_xrcd(x), 0);
+	close(file);
+	vk_close(&d);
+}
+
+/* A domain of a file is one for all processes, for as long as one that opened it lives. What is not there yet is refused in order: a
+ * queue and a target of another process are as unknown as if they did not exist. */
+static void between_processes(void **state)
+{
+	(void)state;
+	for (int dies = 0; dies < 2; dies++) {
+		char path[64] = "/tmp/rdmakit-xrcd-XXXXXX";
+		struct vk_partner p;
+		struct xk_world w;
+		uint32_t numbers[2];
+		int fd = mkstemp(path);
+		VK(fd >= 0);
+		xk_world_make(&w, NULL);
+		refused(&w.d, fd, 0, EAGAIN);
+		vk_spawn(&p, "has_domain");
+		vk_put(p.fd, path, sizeof path);
+		vk_get(p.fd, numbers, sizeof numbers);
+		refused(&w.d, fd, O_CREAT | O_EXCL, EINVAL);
+		struct ibv_xrcd *x = xk_open(&w.d, fd, 0);
+		VK(x);
+		VK(!open_target(&w.d, x, numbers[1]) && errno == EINVAL);
+		struct ibv_qp *tgt = xk_target(&w.d, x), *ini = xk_initiator(&w.d);
+		xk_connect(&w.d, tgt, ini->qp_num, &w.d.gid, NULL);
+		xk_connect(&w.d, ini, tgt->qp_num, &w.d.gid, NULL);
+		struct ibv_sge s = vk_sge(w.mr, w.mem, 8);
+		xk_post(ini, &(struct vk_wr){ .op = IBV_WR_SEND }, &s, numbers[0]);
+		vk_wait_status(ini->send_cq, IBV_WC_REM_INV_REQ_ERR);
+		VK_EQ(vk_event(&w.d).event_type, IBV_EVENT_QP_ACCESS_ERR);
+		xk_initiator_free(ini);
+		VK_EQ(ibv_destroy_qp(tgt), 0);
+		if (dies) {
+			vk_kill(&p);
+		} else {
+			vk_sync(p.fd);
+			vk_join(&p);
+		}
+		refused(&w.d, fd, O_CREAT | O_EXCL, EINVAL); /* ours holds it */
+		VK_EQ(ibv_close_xrcd(x), 0);
+		refused(&w.d, fd, 0, EAGAIN);
+		xk_world_free(&w);
+		close(fd);
+		unlink(path);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct vk_role roles[] = { { "has_domain", has_domain } };
+	vk_start(argc, argv, roles, sizeof roles / sizeof *roles);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(domains),	 cmocka_unit_test(what_is_missing), cmocka_unit_test(operations),
 		cmocka_unit_test(wr_interface),	 cmocka_unit_test(many_queues),	    cmocka_unit_test(unknown_queue),
 		cmocka_unit_test(other_domain),	 cmocka_unit_test(others_memory),   cmocka_unit_test(not_allowed),
 		cmocka_unit_test(not_ready),	 cmocka_unit_test(too_long),	    cmocka_unit_test(queue_goes),
 		cmocka_unit_test(limit_event),	 cmocka_unit_test(states),	    cmocka_unit_test(handles),
-		cmocka_unit_test(order_of_destruction),
+		cmocka_unit_test(order_of_destruction), cmocka_unit_test(between_processes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
