@@ -33,6 +33,14 @@ _rdmakit() {
       fi
       command="$command ${COMP_WORDS[2]}"
       ;;
+    socket-run)
+      if ((COMP_CWORD > 2)) && [[ ' ps ' == *" ${COMP_WORDS[2]} "* ]]; then
+        command="$command ${COMP_WORDS[2]}"
+      elif ((COMP_CWORD == 2)) && [[ "$cur" != -* ]]; then
+        COMPREPLY=($(compgen -c -W 'ps' -- "$cur"))
+        return
+      fi
+      ;;
   esac
   case "$command" in
     'topo devices')
@@ -217,9 +225,19 @@ _rdmakit() {
       else COMPREPLY=($(compgen -A hostname -- "$cur")); fi
       ;;
     'socket-run')
-      _rdmakit_child 2 '  ' && return
-      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--dry-run --help -h' -- "$cur"))
+      _rdmakit_child 2 ' --report-json ' && return
+      case "$prev" in
+        --report-json) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--report --report-json --strict --verify --dry-run --help -h' -- "$cur"))
       else COMPREPLY=($(compgen -c -- "$cur")); fi
+      ;;
+    'socket-run ps')
+      case "$prev" in
+        -i|--interval) COMPREPLY=(); return ;;
+      esac
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--watch -w --interval -i --json --ndjson --help -h' -- "$cur"))
+      else COMPREPLY=(); fi
       ;;
     'verbs-run')
       _rdmakit_child 2 ' --road --fault ' && return

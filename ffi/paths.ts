@@ -47,6 +47,11 @@ export function socketLibrary(libDir?: string): string {
   return join(libraryFolder(libDir), 'librdmakit_vsocket.so');
 }
 
+/** The program that attends to what socket-run reports on. */
+export function attendProgram(libDir?: string): string {
+  return join(libraryFolder(libDir), 'rdmakit-attend');
+}
+
 /** Path of a native library of ours; throws with the remedy when the file is not there. */
 export function requireLibrary(path: string): string {
   if (existsSync(path)) return path;

@@ -4,6 +4,7 @@
 #include "lock.h"
 #include "sys.h"
 #include "twin.h"
+#include "watch.h"
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdio.h>
@@ -148,14 +149,14 @@ static void enter_roll(struct roll *roll, int pid, int fd)
 
 static void write_roll(int roll_fd, const struct roll *roll) { vs_sys(SYS_pwrite64, roll_fd, roll, sizeof *roll, 0); }
 
-static int map_arena(int fd)
+static int map_arena(int fd, int protection)
 {
-	void *p = mmap(NULL, VS_ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	void *p = mmap(NULL, VS_ARENA_SIZE, protection, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	madvise(p, VS_ARENA_SIZE, MADV_DONTDUMP);
 	struct vs_arena *a = p;
-	if (a->magic == 0) {
+	if (a->magic == 0 && (protection & PROT_WRITE)) {
 		a->version = VS_VERSION;
 		a->slot_size = sizeof(struct vs_slot);
 		a->magic = VS_MAGIC;
@@ -181,7 +182,7 @@ static int open_arena(void)
 	int fd = open_of_holder(&roll);
 	if (fd < 0)
 		fd = make_arena(&roll);
-	int r = fd < 0 ? fd : map_arena(fd);
+	int r = fd < 0 ? fd : map_arena(fd, PROT_READ | PROT_WRITE);
 	if (r == 0) {
 		long high = vs_sys(SYS_fcntl, fd, F_DUPFD_CLOEXEC, FD_PLACE);
 		if (high >= 0) {
@@ -213,6 +214,27 @@ int vs_arena_open(void)
 		atomic_store_explicit(&opened, r, memory_order_release);
 	}
 	vs_unlock(&open_lock);
+	return r;
+}
+
+int vs_arena_look(void)
+{
+	struct roll roll;
+	if (!find_dir() || access(roll_path, R_OK))
+		return -ENOENT;
+	int roll_fd = open_roll(), fd = -1;
+	if (roll_fd < 0)
+		return roll_fd;
+	if (vs_sys(SYS_pread64, roll_fd, &roll, sizeof roll, 0) == sizeof roll)
+		fd = open_of_holder(&roll);
+	vs_sys(SYS_close, roll_fd);
+	if (fd < 0)
+		return -ENOENT;
+	int r = map_arena(fd, PROT_READ);
+	if (r < 0)
+		vs_sys(SYS_close, fd);
+	else
+		arena_fd = fd;
 	return r;
 }
 
@@ -276,9 +298,12 @@ static void unfile(struct vs_slot *slot)
 /* Gives ring memory back that a new connection would not soon use. */
 static void trim(struct vs_slot *slot)
 {
-	for (int d = 0; d < 2; d++)
+	for (int d = 0; d < 2; d++) {
 		if (slot->dir[d].tail > VS_RING_MIN)
 			madvise(vs_ring_of(slot, d) + VS_RING_MIN, VS_RING_MAX - VS_RING_MIN, MADV_REMOVE);
+		if (vs_watched(&slot->dir[d]))
+			madvise(vs_watch_of(slot, d), VS_WATCH_ROOM, MADV_REMOVE);
+	}
 }
 
 /* A slot in which a thread is still at work is left to a later sweep. */
@@ -382,6 +407,8 @@ struct vs_slot *vs_arena_attach(const struct vs_key *key, int side, uint64_t coo
 			atomic_fetch_add(&e->holders, 1);
 		atomic_store(&e->closed, 0);
 		*gen = atomic_load(&s->gen);
+		if (vs_watch_wanted)
+			vs_watch_begin(s, vs_watch_wanted);
 		atomic_store(&e->cookie, cookie);
 	}
 	vs_unlock(&vs_arena->lock);

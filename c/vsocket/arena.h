@@ -12,6 +12,9 @@ extern struct vs_arena *vs_arena; /* NULL until vs_arena_open() has succeeded */
 /* Finds or makes the arena; once a process. Returns 0 or -errno of the one attempt that is made. */
 int vs_arena_open(void);
 
+/* Looks at the arena that there is, read only, as nobody's end. Returns 0, or -errno: -ENOENT when no process has one. */
+int vs_arena_look(void);
+
 /* The descriptor that keeps the arena findable, or -1. The application must not close it. */
 int vs_arena_fd(void);
 

@@ -1,6 +1,7 @@
 /* fdtable.c - descriptors of this process. */
 #define _GNU_SOURCE
 #include "fdtable.h"
+#include "book.h"
 #include "conn.h"
 #include "lock.h"
 #include "sys.h"
@@ -146,6 +147,8 @@ static uint64_t classify(int fd)
 	enum vs_kind kind = vs_twin_identify(fd, &cookie, &key, &side);
 	if (kind == VS_KIND_WAITING)
 		return VS_FD_UNKNOWN;
+	if (kind != VS_KIND_OTHER)
+		vs_book_seen(fd);
 	enum vs_locked l = vs_lock(&table_lock);
 	if (l == VS_LOCK_NESTED) {
 		w = VS_FD_UNKNOWN;
@@ -168,8 +171,10 @@ static bool attach(int fd)
 	int side;
 	uint32_t gen;
 	bool done = false;
-	if (atomic_load(&given_up) || vs_arena_open())
+	if (atomic_load(&given_up) || vs_arena_open()) {
+		vs_book_failed(fd, atomic_load(&given_up) ? 0 : vs_arena_open());
 		return false;
+	}
 	if (vs_twin_identify(fd, &cookie, &key, &side) != VS_KIND_LOCAL) {
 		vs_fd_refuse(fd);
 		return false;
@@ -198,8 +203,10 @@ static bool attach(int fd)
 				set_word(fd, vs_fd_pack(c));
 				struct vs_conn conn = { slot, side, gen };
 				vs_conn_allow(&conn, VS_PLAIN_PASSED);
+				vs_book_attached(fd, &conn);
 				done = true;
 			} else {
+				vs_book_failed(fd, -ENOSPC);
 				atomic_store(&vs_fds[fd], vs_fd_pack((struct vs_fd){ .state = VS_FD_PASS }));
 			}
 		}
@@ -291,11 +298,13 @@ void vs_fd_close_all(void)
 {
 	for (int fd = 0, top = atomic_load(&highest); vs_fds && fd <= top; fd++) {
 		struct vs_conn c;
-		if (!vs_fd_conn_checked(fd, &c))
-			continue;
-		if (vs_fd_copies(&c) == 1)
+		bool conn = vs_fd_conn_checked(fd, &c);
+		if (conn && vs_fd_copies(&c) == 1)
 			vs_conn_closing(&c, fd);
-		vs_fd_forget(fd);
+		if (vs_fd_word(fd) != VS_FD_UNKNOWN)
+			vs_book_closing(fd);
+		if (conn)
+			vs_fd_forget(fd);
 	}
 }
 

@@ -13,13 +13,14 @@
 #ifndef VS_LAYOUT_H
 #define VS_LAYOUT_H
 
+#include "reasons.h"
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #define VS_MAGIC UINT64_C(0x316b636f73766b72) /* "rkvsock1" */
-#define VS_VERSION 1
+#define VS_VERSION 2
 #define VS_SLOTS 4096
 #define VS_BUCKETS 8192
 #define VS_RING_MIN (UINT32_C(64) << 10)
@@ -63,6 +64,7 @@ struct vs_dir {
 	_Alignas(VS_LINE) _Atomic uint32_t bell;
 	_Atomic uint32_t plain;		 /* reasons (enum vs_plain) for which no ring epoch may begin */
 	_Atomic uint32_t native_readers; /* calls that read the twin without looking here */
+	_Atomic uint32_t watched;	 /* what is to be measured of it (enum vs_watched): watch.h */
 	_Alignas(VS_LINE) struct vs_boundary boundary[VS_BOUNDARIES];
 	/* the sending end's own */
 	_Alignas(VS_LINE) _Atomic uint32_t tx_lock;
@@ -71,7 +73,7 @@ struct vs_dir {
 	uint64_t checked_ticks; /* when the twin was last asked whether the receiver is there */
 	uint32_t ring_next;	/* size of the next ring epoch */
 	uint32_t full_spin_ns;	/* how long to wait for space */
-	_Atomic uint64_t tx_ring_bytes, tx_bells, tx_promotions, tx_overflows;
+	_Atomic uint64_t tx_ring_bytes, tx_bells, tx_promotions, tx_overflows, tx_natives;
 	/* the receiving end's own */
 	_Alignas(VS_LINE) _Atomic uint32_t rx_lock;
 	_Atomic bool twin_read_known;
@@ -81,18 +83,6 @@ struct vs_dir {
 	_Atomic uint32_t eager; /* somebody may wait in the kernel without our knowing: arm whenever the ring is empty */
 	_Atomic uint32_t sleepers; /* threads that wait in the kernel for a doorbell */
 	_Atomic uint64_t rx_ring_bytes, rx_sleeps;
-};
-
-/* Why a direction stays in the kernel. */
-enum vs_plain {
-	VS_PLAIN_OPTION = 1,   /* a socket option whose meaning a ring cannot keep */
-	VS_PLAIN_FOREIGN = 2,  /* a process without the library may hold the socket */
-	VS_PLAIN_SHUT = 4,     /* the direction or the peer has been shut down */
-	VS_PLAIN_URGENT = 8,   /* urgent data */
-	VS_PLAIN_PEER = 16,    /* the peer could not be verified */
-	VS_PLAIN_CORRUPT = 32, /* the shared state made no sense */
-	VS_PLAIN_PASSED = 128, /* the socket was passed to another process, which has not been seen to have the library */
-	VS_PLAIN_ASKED = 64,   /* switched off by the test of switches; cleared again by it */
 };
 
 /* One end of a connection. */
@@ -150,6 +140,9 @@ struct vs_arena {
 };
 
 #define VS_RINGS_AT ((sizeof(struct vs_arena) + 0xfffff) & ~(uint64_t)0xfffff)
-#define VS_ARENA_SIZE (VS_RINGS_AT + (uint64_t)VS_SLOTS * 2 * VS_RING_MAX)
+/* Behind the rings, a struct vs_watch (watch.h) for each direction; no memory is used for those that nobody watches. */
+#define VS_WATCHES_AT (VS_RINGS_AT + (uint64_t)VS_SLOTS * 2 * VS_RING_MAX)
+#define VS_WATCH_ROOM (UINT32_C(256) << 10)
+#define VS_ARENA_SIZE (VS_WATCHES_AT + (uint64_t)VS_SLOTS * 2 * VS_WATCH_ROOM)
 
 #endif

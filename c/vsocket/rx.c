@@ -3,6 +3,7 @@
 #include "epoch.h"
 #include "sys.h"
 #include "twin.h"
+#include "watch.h"
 #include <sched.h>
 #include <stdlib.h>
 
@@ -159,7 +160,10 @@ static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cur
 	}
 	if (end != head) {
 		size_t n = end - head < to->left ? (size_t)(end - head) : to->left;
+		struct vs_cursor start = *to;
 		vs_ring_get(vs_ring_of(c->slot, !c->side), size, head, to, n, flags & MSG_TRUNC);
+		if (vs_watched(d) && !(flags & (MSG_PEEK | MSG_TRUNC)))
+			vs_watch_received(c->slot, !c->side, start, n, head);
 		if (!(flags & MSG_PEEK)) {
 			atomic_store_explicit(&d->head, head + n, memory_order_release);
 			atomic_store_explicit(&d->rx_ring_bytes, d->rx_ring_bytes + n, memory_order_relaxed);
@@ -476,6 +480,8 @@ static void put_back(const struct vs_conn *c, const unsigned char *p, size_t len
 	uint64_t tail = atomic_load(&d->tail);
 	uint32_t e = atomic_load(&d->epoch_tx);
 	vs_cursor_init(&from, &iov, 1);
+	if (vs_watched(d))
+		vs_watch_sent(c->slot, !c->side, from, len, tail);
 	vs_ring_put(vs_ring_of(c->slot, !c->side), VS_RING_MAX, tail, &from, len);
 	atomic_store(&d->head, tail);
 	atomic_store(&d->tail, tail + len);

@@ -6,6 +6,7 @@
 #include <ifaddrs.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
@@ -20,6 +21,9 @@
 /* States in which the peer's FIN has arrived; it counts as a byte in tcpi_bytes_received. */
 #define STATES_AFTER_FIN ((1u << 6) | (1u << 7) | (1u << 8) | (1u << 9) | (1u << 11))
 
+/* What an older kernel than 4.19 does not tell, we cannot do without. */
+#define INFO_LEN (offsetof(struct tcp_info, tcpi_bytes_retrans) + 8)
+
 static int get_info(int fd, struct tcp_info *info)
 {
 	socklen_t len = sizeof *info;
@@ -27,7 +31,28 @@ static int get_info(int fd, struct tcp_info *info)
 	int r = (int)vs_sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len);
 	if (r < 0)
 		return r;
-	return len >= offsetof(struct tcp_info, tcpi_bytes_retrans) + 8 ? 0 : -ENOSYS;
+	return len >= INFO_LEN ? 0 : -ENOSYS;
+}
+
+static uint64_t sent_of(const struct tcp_info *info)
+{
+	return info->tcpi_bytes_sent - info->tcpi_bytes_retrans + info->tcpi_notsent_bytes;
+}
+
+static uint64_t received_of(const struct tcp_info *info)
+{
+	return info->tcpi_bytes_received - ((STATES_AFTER_FIN >> info->tcpi_state) & 1);
+}
+
+int vs_twin_counts(int fd, uint64_t *sent, uint64_t *received)
+{
+	struct tcp_info info;
+	int r = get_info(fd, &info);
+	if (r < 0)
+		return r;
+	*sent = sent_of(&info);
+	*received = received_of(&info);
+	return 0;
 }
 
 int vs_twin_sent(int fd, uint64_t *bytes, bool *open)
@@ -36,7 +61,7 @@ int vs_twin_sent(int fd, uint64_t *bytes, bool *open)
 	int r = get_info(fd, &info);
 	if (r < 0)
 		return r;
-	*bytes = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
+	*bytes = sent_of(&info);
 	*open = info.tcpi_state == STATE_ESTABLISHED;
 	return 0;
 }
@@ -55,8 +80,7 @@ int vs_twin_read(int fd, uint64_t *bytes)
 			return r;
 		/* Only what arrives in between can make them differ. */
 		if (before == after) {
-			uint64_t fin = (STATES_AFTER_FIN >> info.tcpi_state) & 1;
-			*bytes = info.tcpi_bytes_received - fin - (uint64_t)after;
+			*bytes = received_of(&info) - (uint64_t)after;
 			return 0;
 		}
 	}
@@ -132,17 +156,41 @@ enum vs_kind vs_twin_identify(int fd, uint64_t *cookie, struct vs_key *key, int 
 	int order = memcmp(e[0].addr, e[1].addr, 16);
 	if (order == 0)
 		order = memcmp(&e[0].port, &e[1].port, sizeof e[0].port);
-	if (order == 0 || !is_local(&e[1], &e[0], &peer))
-		return VS_KIND_REMOTE;
 	*side = order > 0;
 	key->end[*side] = e[0];
 	key->end[!*side] = e[1];
+	if (order == 0 || !is_local(&e[1], &e[0], &peer))
+		return VS_KIND_REMOTE;
 	if (get_u64(fd, SO_COOKIE, cookie) < 0 || get_u64(fd, SO_NETNS_COOKIE, &key->netns) < 0 || *cookie == 0)
 		return VS_KIND_REMOTE;
 	return VS_KIND_LOCAL;
 }
 
-int vs_twin_exists(const struct vs_key *key, int side, uint64_t cookie)
+/* The counters of the answer's attribute INET_DIAG_INFO. */
+static void read_info(const unsigned char *p, size_t len, struct vs_twin_facts *facts)
+{
+	struct rtattr head;
+	struct tcp_info info;
+	while (len >= sizeof head) {
+		memcpy(&head, p, sizeof head);
+		if (head.rta_len < sizeof head || head.rta_len > len)
+			return;
+		size_t body = head.rta_len - sizeof head;
+		if (head.rta_type == INET_DIAG_INFO && body >= INFO_LEN) {
+			memset(&info, 0, sizeof info);
+			memcpy(&info, p + sizeof head, body < sizeof info ? body : sizeof info);
+			facts->counted = true;
+			facts->sent = sent_of(&info);
+			facts->received = received_of(&info);
+		}
+		size_t step = RTA_ALIGN(head.rta_len);
+		if (step >= len)
+			return;
+		p += step, len -= step;
+	}
+}
+
+int vs_twin_ask(const struct vs_key *key, int side, uint64_t cookie, struct vs_twin_facts *facts)
 {
 	const struct vs_endpoint *own = &key->end[side], *peer = &key->end[!side];
 	bool v4 = is_mapped(own->addr);
@@ -153,13 +201,14 @@ int vs_twin_exists(const struct vs_key *key, int side, uint64_t cookie)
 		.head = { .nlmsg_len = sizeof q, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST },
 		.req = { .sdiag_family = v4 ? AF_INET : AF_INET6, .sdiag_protocol = IPPROTO_TCP, .idiag_states = ~0u },
 	};
+	q.req.idiag_ext = 1 << (INET_DIAG_INFO - 1);
 	q.req.id.idiag_sport = own->port;
 	q.req.id.idiag_dport = peer->port;
 	memcpy(q.req.id.idiag_src, own->addr + (v4 ? 12 : 0), v4 ? 4 : 16);
 	memcpy(q.req.id.idiag_dst, peer->addr + (v4 ? 12 : 0), v4 ? 4 : 16);
 	q.req.id.idiag_if = key->scope;
-	q.req.id.idiag_cookie[0] = (uint32_t)cookie;
-	q.req.id.idiag_cookie[1] = (uint32_t)(cookie >> 32);
+	q.req.id.idiag_cookie[0] = cookie ? (uint32_t)cookie : INET_DIAG_NOCOOKIE;
+	q.req.id.idiag_cookie[1] = cookie ? (uint32_t)(cookie >> 32) : INET_DIAG_NOCOOKIE;
 
 	long fd = vs_sys(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 	if (fd < 0)
@@ -180,8 +229,18 @@ int vs_twin_exists(const struct vs_key *key, int side, uint64_t cookie)
 		memcpy(&err, NLMSG_DATA(&a.head), sizeof err);
 		return err == -ENOENT || err == -ESTALE ? 0 : err;
 	}
-	if (n < (long)NLMSG_LENGTH(sizeof(struct inet_diag_msg)) || a.head.nlmsg_type != SOCK_DIAG_BY_FAMILY)
+	const size_t fixed = NLMSG_LENGTH(sizeof(struct inet_diag_msg));
+	if (n < (long)fixed || a.head.nlmsg_type != SOCK_DIAG_BY_FAMILY || a.head.nlmsg_len > (size_t)n || a.head.nlmsg_len < fixed)
 		return -EPROTO;
 	const struct inet_diag_msg *m = NLMSG_DATA(&a.head);
-	return m->idiag_inode != 0 && m->id.idiag_cookie[0] == (uint32_t)cookie && m->id.idiag_cookie[1] == (uint32_t)(cookie >> 32);
+	*facts = (struct vs_twin_facts){ .uid = m->idiag_uid, .inode = m->idiag_inode };
+	read_info(a.bytes + fixed, a.head.nlmsg_len - fixed, facts);
+	return !cookie || (m->id.idiag_cookie[0] == (uint32_t)cookie && m->id.idiag_cookie[1] == (uint32_t)(cookie >> 32));
+}
+
+int vs_twin_exists(const struct vs_key *key, int side, uint64_t cookie)
+{
+	struct vs_twin_facts facts;
+	int r = vs_twin_ask(key, side, cookie, &facts);
+	return r == 1 ? facts.inode != 0 : r;
 }

@@ -12,7 +12,8 @@ enum vs_kind {
 	VS_KIND_LOCAL,	 /* connected to this host */
 };
 
-/* Finds out what `fd` is; for VS_KIND_LOCAL also its cookie, its key and which end of the key it is. */
+/* Finds out what `fd` is; for connected ones also its addresses and which end of the key it is, for VS_KIND_LOCAL its cookie and network
+ * namespace. */
 enum vs_kind vs_twin_identify(int fd, uint64_t *cookie, struct vs_key *key, int *side);
 
 /* Bytes the application side has ever written to the twin. `open`: established in both directions.
@@ -21,6 +22,20 @@ int vs_twin_sent(int fd, uint64_t *bytes, bool *open);
 
 /* Bytes that have ever been read from the twin (not those that wait in its queue). Returns 0 or -errno. */
 int vs_twin_read(int fd, uint64_t *bytes);
+
+/* As the two before, but what has arrived counts as read, and the peer's end of the stream is no byte. */
+int vs_twin_counts(int fd, uint64_t *sent, uint64_t *received);
+
+/* What the kernel tells anybody of a connection's socket. */
+struct vs_twin_facts {
+	bool counted;		 /* the next two are there: not of a connection that is only being remembered */
+	uint64_t sent, received; /* as vs_twin_counts() */
+	uint32_t uid;		 /* of its owner */
+	uint32_t inode;		 /* 0: no process holds it (any more, or yet), and then uid means nothing */
+};
+
+/* Asks NETLINK_SOCK_DIAG for the socket at end `side` of `key`: 1 found, 0 there is none, -errno. A cookie of 0 is any. */
+int vs_twin_ask(const struct vs_key *key, int side, uint64_t cookie, struct vs_twin_facts *facts);
 
 /* Whether the socket at end `side` of `key` exists and has this cookie: 1 yes, 0 no, -errno when the kernel cannot be asked.
  * Asks NETLINK_SOCK_DIAG, which needs no privilege. A socket that no process holds any more counts as gone. */

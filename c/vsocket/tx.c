@@ -3,6 +3,7 @@
 #include "epoch.h"
 #include "sys.h"
 #include "twin.h"
+#include "watch.h"
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -25,6 +26,15 @@ void vs_tx_end_ring(struct vs_dir *d)
 	atomic_store_explicit(&b->ring, atomic_load(&d->tail), memory_order_relaxed);
 	atomic_store_explicit(&b->size, 0, memory_order_relaxed);
 	atomic_store(&d->epoch_tx, e & VS_EPOCH_MASK);
+}
+
+/* For a single call that only the kernel can make. */
+static void end_for_call(struct vs_dir *d)
+{
+	if (!vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
+		return;
+	atomic_fetch_add_explicit(&d->tx_natives, 1, memory_order_relaxed);
+	vs_tx_end_ring(d);
 }
 
 static void repair(struct vs_dir *d, int fd)
@@ -262,6 +272,8 @@ static void put(const struct vs_conn *c, int fd, struct vs_cursor *from)
 		size_t n = from->left < size - used ? from->left : size - used;
 		if (n > CHUNK)
 			n = CHUNK;
+		if (vs_watched(d))
+			vs_watch_sent(c->slot, c->side, *from, n, tail);
 		vs_ring_put(ring, size, tail, from, n);
 		tail += n;
 		atomic_exchange(&d->tail, tail); /* publishes, and orders it before the look at the doorbell's word */
@@ -339,8 +351,7 @@ long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int f
 		if (flags & ~KNOWN_FLAGS) {
 			if (flags & MSG_OOB)
 				atomic_fetch_or(&d->plain, VS_PLAIN_URGENT);
-			if (vs_epoch_is_ring(d->epoch_tx))
-				vs_tx_end_ring(d);
+			end_for_call(d);
 		} else if (total > 0) {
 			bool ring = vs_epoch_is_ring(atomic_load_explicit(&d->epoch_tx, memory_order_relaxed));
 			if (ring && !peer_open(d, fd)) {
@@ -401,8 +412,7 @@ bool vs_tx_begin_native(const struct vs_conn *c, int fd)
 	if (!lock_tx(c, fd))
 		return false;
 	settle_given_back(c, fd, 0);
-	if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
-		vs_tx_end_ring(d);
+	end_for_call(d);
 	atomic_fetch_add(&d->native_senders, 1);
 	vs_unlock(&d->tx_lock);
 	return true;

@@ -20,8 +20,8 @@ import { ENUMS, OPAQUE, OWN_ENUMS, OWN_MACROS, OWN_STRUCTS, STRUCTS } from './ro
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const OUTPUT = join(ROOT, 'ffi', 'structs.generated.ts');
 
-/** Our own headers that TypeScript may know of: the interface of the data path, not its inside. */
-const OWN_HEADERS = ['c/datapath/datapath.h', 'c/common/clock.h'];
+/** Our own headers that TypeScript may know of: interfaces, not what is inside. */
+const OWN_HEADERS = ['c/datapath/datapath.h', 'c/common/clock.h', 'c/vsocket/book.h'];
 
 function gcc(args: string[], input: string): string {
   return execFileSync('gcc', args, {

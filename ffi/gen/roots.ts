@@ -42,10 +42,10 @@ export const ENUMS: readonly string[] = [
 ];
 
 /** Our own headers are taken whole: everything with these names. */
-export const OWN_STRUCTS = /^rk_(dp|hist)/;
-export const OWN_ENUMS = /^rk_(dp|clock)_/;
+export const OWN_STRUCTS = /^(rk_(dp|hist)|vs_book)/;
+export const OWN_ENUMS = /^(rk_(dp|clock)_|vs_(book|plain|watched))/;
 /** Object-like macros of our own headers that are plain numbers. */
-export const OWN_MACROS = /^RK_(DP|HIST|CLOCK)_[A-Z0-9_]+$/;
+export const OWN_MACROS = /^(RK_(DP|HIST|CLOCK)|VS_BOOK)_[A-Z0-9_]+$/;
 
 /** Types that stay behind pointers for TypeScript. */
 export const OPAQUE = new Set(['rk_dp_loop']);

@@ -49,6 +49,9 @@ export interface CommandSpec<O extends Options = Options> {
   exits?: { code: ExitCode; when: string }[];
   /** Adds --json and --ndjson. */
   documents?: true;
+  /** Other commands, chosen by the word right after this one's name: `socket-run ps`. Behind `--` the word is an argument. */
+  // biome-ignore lint/suspicious/noExplicitAny: commands with any options
+  subcommands?: CommandSpec<any>[];
   run(input: Input<O>, io: Io): Promise<ExitCode | undefined> | Promise<void>;
 }
 
@@ -72,7 +75,7 @@ export interface CommandRow {
 }
 
 export function isGroup(spec: AnySpec): spec is GroupSpec {
-  return 'subcommands' in spec;
+  return !('run' in spec);
 }
 
 /** Identity; gives run() the types of its options. */

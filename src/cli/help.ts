@@ -1,6 +1,6 @@
 /** Help texts for the terminal, written from the command table and the command's spec. */
 
-import { type AnySpec, type CommandRow, type CommandSpec, isGroup } from './command.ts';
+import { type AnySpec, type CommandRow, type CommandSpec, type GroupSpec, isGroup } from './command.ts';
 import { kebab, type Option, optionsOf } from './options.ts';
 import type { ChalkInstance } from './terminal.ts';
 
@@ -110,11 +110,7 @@ export function helpOfAll(rows: readonly CommandRow[], columns: number, paint: C
   return `${lines.join('\n')}\n`;
 }
 
-function helpOfGroup(
-  spec: Extract<AnySpec, { subcommands: unknown }>,
-  columns: number,
-  paint: ChalkInstance,
-): string[] {
+function helpOfGroup(spec: GroupSpec, columns: number, paint: ChalkInstance): string[] {
   return [
     `${paint.bold('usage:')} rdmakit ${spec.name} SUBCOMMAND [OPTION]...`,
     '',
@@ -143,6 +139,10 @@ function helpOfCommand(spec: CommandSpec, fullName: string, columns: number, pai
   section(
     'options',
     Object.entries(optionsOf(spec)).map(([key, option]) => [optionTerm(key, option), optionText(option)]),
+  );
+  section(
+    'subcommands',
+    (spec.subcommands ?? []).map((sub) => [sub.name, sub.summary]),
   );
   lines.push(paint.bold('examples:'));
   for (const example of spec.examples) lines.push(`  ${example.command}`, `      ${example.does}`);

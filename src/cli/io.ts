@@ -30,6 +30,7 @@ export class Io {
   readonly interrupt: Interrupt;
   readonly #out: Sink;
   readonly #err: Sink;
+  readonly #env: Record<string, string | undefined>;
   #results = 0;
   #closed = false;
 
@@ -37,6 +38,7 @@ export class Io {
     this.format = format;
     this.#out = out;
     this.#err = err;
+    this.#env = env;
     this.paint = painterFor(out, env);
     this.paintError = painterFor(err, env);
     this.columns = columnsOf(out, env);
@@ -93,6 +95,12 @@ export class Io {
   /** A remark on stderr. */
   note(text: string): void {
     this.#err.write(`${text}\n`);
+  }
+
+  /** A table on stderr, in every format: about what was done, beside the data of the program that did it. */
+  noteTable(spec: TableSpec): void {
+    const columns = this.#err.isTTY ? columnsOf(this.#err, this.#env) : Number.POSITIVE_INFINITY;
+    this.#err.write(renderTable(spec, (head) => this.paintError.bold(head), columns));
   }
 
   /** A warning on stderr. */

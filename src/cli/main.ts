@@ -46,6 +46,8 @@ function unknownCommand(word: string, known: readonly string[], group?: string):
   });
 }
 
+const namesOf = (spec: AnySpec): string[] => spec.subcommands?.map((sub) => sub.name) ?? [];
+
 interface Found {
   spec: AnySpec;
   fullName: string;
@@ -61,15 +63,11 @@ async function find(rows: readonly CommandRow[], words: readonly string[]): Prom
   }
   const { spec } = await row.load();
   const [subWord, ...afterSub] = after;
-  if (!isGroup(spec) || subWord === undefined) return { spec, fullName: spec.name, words: after };
-  const sub = spec.subcommands.find((candidate) => candidate.name === subWord);
+  const sub = spec.subcommands?.find((candidate) => candidate.name === subWord);
+  if (subWord === undefined || (!isGroup(spec) && !sub)) return { spec, fullName: spec.name, words: after };
   if (sub) return { spec: sub, fullName: `${spec.name} ${sub.name}`, words: afterSub };
   if (subWord === '--help' || subWord === '-h') return { spec, fullName: spec.name, words: ['--help'] };
-  throw unknownCommand(
-    subWord,
-    spec.subcommands.map((candidate) => candidate.name),
-    spec.name,
-  );
+  throw unknownCommand(subWord, namesOf(spec), spec.name);
 }
 
 async function dispatch(rows: readonly CommandRow[], world: World): Promise<number> {
@@ -99,7 +97,7 @@ async function dispatch(rows: readonly CommandRow[], world: World): Promise<numb
   const { spec, fullName, words } = await find(rows, argv);
   if (isGroup(spec)) {
     if (words[0] === '--help') return printHelp(helpOf(spec, fullName, columns, paint));
-    const known = spec.subcommands.map((sub) => sub.name).join(', ');
+    const known = namesOf(spec).join(', ');
     throw usageError(`${fullName} needs a subcommand: ${known}`, fullName);
   }
   // Loaded late, so that help does not wait for the parser, tables and schemas.
@@ -110,7 +108,7 @@ async function dispatch(rows: readonly CommandRow[], world: World): Promise<numb
 }
 
 async function runCommand(
-  spec: Exclude<AnySpec, { subcommands: unknown }>,
+  spec: Extract<AnySpec, { run: unknown }>,
   parsed: Parsed,
   world: World,
 ): Promise<number> {

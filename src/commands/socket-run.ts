@@ -1,12 +1,15 @@
 /** `rdmakit socket-run`: unmodified programs, the TCP connections between them in shared memory. */
 
-import { requireLibrary, socketLibrary } from '../../ffi/paths.ts';
-import { defineCommand } from '../cli/command.ts';
-import { flag } from '../cli/options.ts';
+import { attendProgram, requireLibrary, socketLibrary } from '../../ffi/paths.ts';
+import { defineCommand, usageError } from '../cli/command.ts';
+import { flag, text } from '../cli/options.ts';
 import type { ExitCode } from '../errors.ts';
+import { attendArguments, ENDED_VARIABLE, ownCommand } from '../sockets/attend.ts';
 import { socketEnvironment } from '../sockets/environment.ts';
 import { becomeProgram } from '../verbs-run/exec.ts';
 import { findObstacle, findProgram } from '../verbs-run/program.ts';
+import { psSpec } from './socket-run/ps.ts';
+import { concludeRun, writeReport } from './socket-run/report.ts';
 
 /** Exit statuses of a shell, for a program that did not run. */
 const NOT_EXECUTABLE = 126 as ExitCode;
@@ -19,19 +22,34 @@ export const spec = defineCommand({
     'Runs a program so that its TCP connections to other programs of the same user on the same host, which are also run so, leave the kernel. Every other connection stays as it is, and its peer sees no extra byte.',
     'The descriptors stay real sockets: what waits on them, passes them on or looks at them works as before. Connections change between shared memory and the kernel without loss, whenever something is done to them that shared memory cannot do.',
     'PROGRAM is searched along PATH when it has no slash, and takes the place of rdmakit. Programs that are statically linked, or that run with raised privileges, run unaccelerated, and a note says so.',
+    'With --report, --report-json, --strict or --verify a small process stays as its parent until it and all it started have ended; it passes signals on, and ends as the program ended. The program ps is run with `socket-run -- ps`, because `socket-run ps` lists connections.',
   ],
   child: true,
   options: {
+    report: flag({
+      doc: 'at the end print on standard error, for every connection, whether it was accelerated and why not, bytes, epochs, doorbells and latencies',
+    }),
+    reportJson: text({ doc: 'write the same as a JSON document', value: 'FILE', completes: 'file' }),
+    strict: flag({ doc: 'exit code 1 when no connection was accelerated' }),
+    verify: flag({
+      doc: 'compare hashes of what was sent and received through shared memory; exit code 1 when they differ',
+    }),
     dryRun: flag({ doc: 'print the variables and the command line instead of running it' }),
   },
   examples: [
     { command: 'rdmakit socket-run -- iperf3 -s', does: 'serves a bandwidth test' },
     { command: 'rdmakit socket-run -- iperf3 -c 127.0.0.1', does: 'runs it through shared memory' },
+    {
+      command: 'rdmakit socket-run --report --strict -- redis-benchmark -c 1',
+      does: 'tells which connections were accelerated, and fails when none was',
+    },
   ],
   exits: [
+    { code: 1, when: 'with --strict nothing was accelerated, or with --verify data differed' },
     { code: NOT_EXECUTABLE, when: 'the program was found but may not be executed' },
     { code: NOT_FOUND, when: 'the program was not found' },
   ],
+  subcommands: [psSpec],
   async run({ options, child }, io) {
     const [name = ''] = child;
     const library = requireLibrary(socketLibrary());
@@ -49,12 +67,25 @@ export const spec = defineCommand({
       uid: process.geteuid?.() ?? 0,
       gid: process.getegid?.() ?? 0,
     });
+    const ended = process.env[ENDED_VARIABLE];
+    if (ended !== undefined) {
+      return concludeRun(ended, options, child, obstacle && { path: found.path }, io);
+    }
     if (obstacle !== undefined) io.note(`rdmakit socket-run: not accelerated: ${obstacle.what}`);
     if (options.dryRun) {
       for (const [variable, value] of Object.entries(added)) io.line(`${variable}=${value}`);
       io.line([found.path, ...child.slice(1)].join(' '));
       return undefined;
     }
-    return becomeProgram(found.path, child, { ...process.env, ...added });
+    const { report, reportJson, strict, verify } = options;
+    if (!report && reportJson === undefined && !strict && !verify) {
+      return becomeProgram(found.path, child, { ...process.env, ...added });
+    }
+    if (reportJson === '') throw usageError('--report-json needs the name of a file', 'socket-run');
+    if (reportJson !== undefined) writeReport(reportJson, '');
+    const attend = requireLibrary(attendProgram());
+    const run = { latency: report || reportJson !== undefined, verify, environment: added };
+    const words = attendArguments({ ...run, after: ownCommand(), path: found.path, argv: child });
+    return becomeProgram(attend, words, process.env);
   },
 });

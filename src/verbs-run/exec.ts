@@ -11,6 +11,9 @@ import { errnoName } from '../verbs/doctor.ts';
 /** Signals that runtimes ignore, and that a program must get with their default action; ignored ones survive an exec. */
 const RESET_SIGNALS = [13 /* SIGPIPE */, 25 /* SIGXFSZ */];
 const SIG_DFL = 0;
+const SIG_UNBLOCK = 1;
+const SIGSET_BYTES = 128;
+const RLIMIT_CORE = 4;
 const F_GETFD = 1;
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;
@@ -45,6 +48,18 @@ export function becomeProgram(
         : 'the kernel refused it',
     remedy: `look at it: file ${path}`,
   });
+}
+
+/** Ends this process as the signal ended another one. Without a core: that one has left its own. Returns when it could not. */
+export function dieBySignal(number: number): void {
+  const libc = loadLibc();
+  const limits = new BigUint64Array(2);
+  libc.func('int setrlimit(int resource, void *limits)')(RLIMIT_CORE, limits);
+  libc.func('signal', 'void *', ['int', 'intptr_t'])(number, SIG_DFL);
+  const set = new Uint8Array(SIGSET_BYTES);
+  libc.func('int sigaddset(void *set, int number)')(set, number);
+  libc.func('int pthread_sigmask(int how, void *set, void *before)')(SIG_UNBLOCK, set, null);
+  libc.func('int raise(int number)')(number);
 }
 
 /** Undoes what runtimes do to the standard descriptors: Node marks them close-on-exec, others may make them non-blocking. */

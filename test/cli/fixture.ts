@@ -71,6 +71,7 @@ const runChild = defineCommand({
     verbose: option.flag({ short: 'v', doc: 'say more' }),
   },
   examples: [],
+  subcommands: [{ ...echo, name: 'look' }],
   async run({ options, child }, io) {
     io.raw(JSON.stringify({ options, child }));
     return ExitCode.badAnswer;

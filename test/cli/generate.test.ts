@@ -64,6 +64,7 @@ const cases: [string, string[]][] = [
   ['rdmakit group s', ['second']],
   ['rdmakit group first --j', ['--json']],
   ['rdmakit run-child --c', ['--count']],
+  ['rdmakit run-child look --p', ['--p99-limit']],
 ];
 
 describe('bash', () => {
@@ -78,6 +79,7 @@ describe('bash', () => {
   test('a child program: its name, then files, never our options', () => {
     expect(inBash(['rdmakit', 'run-child', '-c', '3', 'mkdi'])).toContain('mkdir');
     expect(inBash(['rdmakit', 'run-child', '--', 'mkdi'])).toContain('mkdir');
+    expect(inBash(['rdmakit', 'run-child', 'loo'])).toContain('look');
     expect(inBash(['rdmakit', 'run-child', 'cat', 'rdmakit.f'])).toEqual(['rdmakit.fish']);
     expect(inBash(['rdmakit', 'run-child', 'cat', '--c'])).toEqual([]);
     expect(inBash(['rdmakit', 'run-child', '-c', '1', '--v'])).toEqual(['--verbose']);

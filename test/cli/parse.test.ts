@@ -104,3 +104,11 @@ describe('a child program', () => {
     expect(JSON.parse(out)).toEqual({ options: { count, verbose: false }, child });
   });
 });
+
+test('a subcommand beside a child program: its name alone, not behind --, nor behind an option', async () => {
+  expect((await run(['run-child', 'look', '--size', '9', '--json'])).out).toContain('"size_bytes":9');
+  expect((await run(['run-child', '--', 'look', '--json'])).out).toContain('"child":["look","--json"]');
+  expect((await run(['run-child', '-v', 'look'])).out).toContain('"child":["look"]');
+  expect((await run(['help', 'run-child'])).out).toMatch(/subcommands:\n {2}look/);
+  expect((await run(['help', 'run-child', 'look'])).out).toContain('usage: rdmakit run-child look');
+});

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "hooks.h"
 #include "../arena.h"
+#include "../book.h"
 #include "../sys.h"
 #include <fcntl.h>
 #include <linux/sockios.h>
@@ -23,6 +24,7 @@ static void before_close(int fd)
 		return;
 	if (vs_fd_conn_checked(fd, &c) && vs_fd_copies(&c) == 1)
 		vs_conn_closing(&c, fd);
+	vs_book_closing(fd);
 	vs_fd_forget(fd);
 }
 
@@ -70,7 +72,7 @@ VS_EXPORT FILE *fdopen(int fd, const char *mode)
 {
 	struct vs_conn c;
 	if (vs_fd_use(fd, &c) != VS_USE_PASS)
-		vs_hook_refuse(fd, VS_PLAIN_FOREIGN);
+		vs_hook_refuse(fd, VS_PLAIN_STREAM);
 	return REAL(fdopen)(fd, mode);
 }
 

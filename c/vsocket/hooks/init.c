@@ -1,5 +1,6 @@
 /* init.c - start of the library, and the functions it stands before. */
 #define _GNU_SOURCE
+#include "../book.h"
 #include "../lock.h"
 #include "hooks.h"
 #include "../sys.h"
@@ -36,5 +37,6 @@ __attribute__((constructor)) static void start(void)
 {
 	vs_note_pid();
 	vs_fd_init();
+	vs_book_open();
 	pthread_atfork(before_fork, in_parent, in_child);
 }

@@ -1,6 +1,7 @@
 /* io.c - reading and writing. */
 #define _GNU_SOURCE
 #include "hooks.h"
+#include "../book.h"
 #include "../sys.h"
 #include <fcntl.h>
 #include <limits.h>
@@ -33,6 +34,7 @@ void vs_hook_refuse(int fd, enum vs_plain why)
 		vs_tx_demote(&c, fd, why);
 		vs_rx_demote(&c, fd, why);
 	} else {
+		vs_book_refused(fd, why);
 		vs_fd_refuse(fd);
 	}
 }
@@ -390,7 +392,7 @@ VS_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
 	struct vs_native n;
 	ssize_t r;
 	if (!vs_is_pass(in))
-		vs_hook_refuse(in, VS_PLAIN_FOREIGN);
+		vs_hook_refuse(in, VS_PLAIN_SPLICE);
 	if (vs_is_pass(out))
 		return REAL(sendfile64)(out, in, offset, count);
 	if (send_file(out, in, offset, count, &r, &n))
@@ -409,9 +411,9 @@ VS_EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t count)
 VS_EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offset, size_t n, unsigned flags)
 {
 	if (!vs_is_pass(in))
-		vs_hook_refuse(in, VS_PLAIN_FOREIGN);
+		vs_hook_refuse(in, VS_PLAIN_SPLICE);
 	if (!vs_is_pass(out))
-		vs_hook_refuse(out, VS_PLAIN_FOREIGN);
+		vs_hook_refuse(out, VS_PLAIN_SPLICE);
 	return REAL(splice)(in, in_offset, out, out_offset, n, flags);
 }
 
@@ -419,7 +421,7 @@ VS_EXPORT ssize_t splice(int in, off64_t *in_offset, int out, off64_t *out_offse
 VS_EXPORT int vdprintf(int fd, const char *format, va_list ap)
 {
 	if (!vs_is_pass(fd))
-		vs_hook_refuse(fd, VS_PLAIN_FOREIGN);
+		vs_hook_refuse(fd, VS_PLAIN_STREAM);
 	return REAL(vdprintf)(fd, format, ap);
 }
 
@@ -435,7 +437,7 @@ VS_EXPORT int dprintf(int fd, const char *format, ...)
 VS_EXPORT int __vdprintf_chk(int fd, int flag, const char *format, va_list ap)
 {
 	if (!vs_is_pass(fd))
-		vs_hook_refuse(fd, VS_PLAIN_FOREIGN);
+		vs_hook_refuse(fd, VS_PLAIN_STREAM);
 	return REAL(__vdprintf_chk)(fd, flag, format, ap);
 }
 

@@ -1,6 +1,7 @@
 /* process.c - other programs: what they inherit must be the kernel's unless they have the library too. */
 #define _GNU_SOURCE
 #include "hooks.h"
+#include "../book.h"
 #include "../sys.h"
 #include <elf.h>
 #include <fcntl.h>
@@ -67,8 +68,10 @@ static void demote_inherited(int fd, const struct vs_conn *c, void *arg)
 
 static void prepare(const char *path, char *const envp[])
 {
-	if (path && vs_arena && !takes_library(path, envp, 0))
-		vs_fd_each(demote_inherited, NULL);
+	if (!path || !(vs_arena || vs_book) || takes_library(path, envp, 0))
+		return;
+	vs_book_stranger(path);
+	vs_fd_each(demote_inherited, NULL);
 }
 
 /* As the shell and execvp() search. */

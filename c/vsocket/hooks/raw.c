@@ -16,7 +16,7 @@ static void no_more_acceleration(void)
 {
 	for (int fd = 0; fd <= vs_fd_highest(); fd++)
 		if (!vs_is_pass(fd) && vs_fd_word(fd) != VS_FD_UNKNOWN)
-			vs_hook_refuse(fd, VS_PLAIN_FOREIGN);
+			vs_hook_refuse(fd, VS_PLAIN_URING);
 	vs_fd_give_up();
 }
 

@@ -5,7 +5,10 @@ import type { LeafModel, TopModel } from './model.ts';
 const quote = (text: string): string => `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
 
 function leafLines({ path, spec, options }: LeafModel): string[] {
-  const condition = quote(`__rdmakit_at ${path.join(' ')}`);
+  const others = (spec.subcommands ?? []).map(
+    (sub) => `; and not __rdmakit_at ${path.join(' ')} ${sub.name}`,
+  );
+  const condition = quote(`__rdmakit_at ${path.join(' ')}${others.join('')}`);
   const lines = options.map((option) => {
     const words = ['complete -c rdmakit', '-n', condition, '-l', option.long.slice(2)];
     if (option.short) words.push('-s', option.short.slice(1));

@@ -1,6 +1,5 @@
 /** Man pages in mdoc(7): rdmakit.1 and one page a command, subcommands as subsections. */
 
-import { isGroup } from '../command.ts';
 import { COMMON_ENVIRONMENT, COMMON_EXITS, exitTexts, optionText, wrap } from '../help.ts';
 import { kebab, type Option, optionsOf } from '../options.ts';
 import type { LeafModel, TopModel } from './model.ts';
@@ -140,7 +139,7 @@ function commandPage(top: TopModel, tops: readonly TopModel[]): string {
   ];
   lines.push(...paragraphs(spec.description));
   for (const leaf of leaves) {
-    if (isGroup(spec)) {
+    if (leaf.path.length > 1) {
       lines.push(`.Ss rdmakit ${leaf.path.join(' ')}`, ...paragraphs(leaf.spec.description), '.Pp');
     } else {
       lines.push('.Pp');

@@ -28,7 +28,7 @@ export interface TopModel {
   name: string;
   summary: string;
   spec: AnySpec;
-  /** The command itself, or its subcommands. */
+  /** The command itself when it is one, and its subcommands. */
   leaves: LeafModel[];
 }
 
@@ -57,9 +57,10 @@ export async function loadModel(rows: readonly CommandRow[]): Promise<TopModel[]
     const { spec } = await load();
     if (spec.name !== name)
       throw new Error(`row '${name}' loads a module whose spec is named '${spec.name}'`);
-    const leaves = isGroup(spec)
-      ? spec.subcommands.map((sub) => leaf([name, sub.name], sub))
-      : [leaf([name], spec)];
+    const leaves = [
+      ...(isGroup(spec) ? [] : [leaf([name], spec)]),
+      ...(spec.subcommands ?? []).map((sub) => leaf([name, sub.name], sub)),
+    ];
     tops.push({ name, summary, spec, leaves });
   }
   return tops;

@@ -1,5 +1,6 @@
 /** The zsh completion function, for a folder in $fpath under the name _rdmakit. */
 
+import { isGroup } from '../command.ts';
 import type { LeafModel, OptionModel, TopModel } from './model.ts';
 
 /** Inside single quotes, inside the brackets and colons of an _arguments spec. */
@@ -66,7 +67,7 @@ export function zshCompletion(tops: readonly TopModel[]): string {
   ];
   for (const top of tops) {
     lines.push(`    ${top.name})`);
-    if (top.leaves.some((leaf) => leaf.path.length > 1)) {
+    if (isGroup(top.spec)) {
       lines.push(
         '      if (( CURRENT == 2 )); then',
         `        ${described(
@@ -84,7 +85,24 @@ export function zshCompletion(tops: readonly TopModel[]): string {
       }
       lines.push('      esac');
     } else {
-      for (const leaf of top.leaves) lines.push(...leafArguments(leaf, '      '));
+      const [own, ...subs] = top.leaves;
+      for (const sub of subs) {
+        lines.push(
+          `      if [[ $words[2] == ${sub.path[1]} ]] && (( CURRENT > 2 )); then`,
+          '        shift words; (( CURRENT -= 1 ))',
+          ...leafArguments(sub, '        '),
+          '        return',
+          '      fi',
+        );
+      }
+      if (subs.length > 0) {
+        const names = described(
+          subs.map((sub) => [sub.path[1] ?? '', sub.spec.summary]),
+          'subcommand',
+        );
+        lines.push(`      (( CURRENT == 2 )) && { ${names} }`);
+      }
+      if (own) lines.push(...leafArguments(own, '      '));
     }
     lines.push('      ;;');
   }

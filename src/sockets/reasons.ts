@@ -1,0 +1,85 @@
+/** Why a connection is accelerated, or only partly, or not at all: from what was written down to words. Pure. */
+
+import type { BookRow, PlainReason } from './book.ts';
+
+/** Codes of reasons, and what they mean. They are part of the documents: do not rename them. */
+export const REASONS = {
+  'other-host': 'the other end is on another host',
+  self: 'the socket is connected to itself',
+  'other-user': 'the other end belongs to another user',
+  'no-library':
+    'the other end does not have the library: not started by socket-run, static, or making its own system calls',
+  unverified: 'the kernel did not confirm who is at the other end',
+  short: 'it ended before it was used a second time; shorter ones are not worth it',
+  early: 'the two ends were not ready for it at the same time',
+  small: 'small messages to a receiver that waits in epoll, which costs as much as the kernel',
+  'no-room': 'all slots of the shared memory are in use',
+  'no-memory': 'the shared memory could not be opened',
+  option: 'a socket option, or a message with control data, that shared memory cannot keep',
+  urgent: 'urgent data',
+  splice: 'splice() or sendfile() moves its bytes inside the kernel',
+  stdio: 'the C library reads or writes it by itself (fdopen, dprintf)',
+  'io-uring': 'the process uses io_uring',
+  passed: 'the descriptor was passed to another process',
+  'static-child': 'a program without the library inherited the descriptor',
+  closing: 'one direction was shut down',
+  corrupt: 'the shared state made no sense',
+  full: 'the receiver was slow: the ring was full',
+  call: 'a call that only the kernel can make',
+} as const;
+
+export type Reason = keyof typeof REASONS;
+
+const OF_PLAIN: Readonly<Record<PlainReason, Reason | undefined>> = {
+  option: 'option',
+  foreign: 'static-child',
+  shut: 'closing',
+  urgent: 'urgent',
+  peer: 'unverified',
+  corrupt: 'corrupt',
+  passed: 'passed',
+  asked: undefined, // only tests ask
+  stream: 'stdio',
+  splice: 'splice',
+  uring: 'io-uring',
+};
+
+const ENOSPC = 28;
+
+/** Bytes went through a ring in at least one direction. */
+export function isAccelerated(row: BookRow): boolean {
+  return row.sent.ring_bytes + row.received.ring_bytes > 0;
+}
+
+/** Why it was not accelerated, or what made it leave the ring; the strongest first. `uid`: whose programs these are. */
+export function reasonsOf(row: BookRow, uid: number): Reason[] {
+  const forbidden = forbiddenBy(row);
+  if (isAccelerated(row)) return [...forbidden, ...passingReasons(row)];
+  if (!row.localHost) return [row.local === row.remote ? 'self' : 'other-host'];
+  if (forbidden.length > 0 && forbidden[0] !== 'closing') return forbidden;
+  if (row.error !== undefined) return [row.error === ENOSPC ? 'no-room' : 'no-memory'];
+  const foreign = row.peerUid !== undefined && row.peerUid !== uid;
+  if (!row.peerHasLibrary && foreign) return ['other-user'];
+  if (!row.attached) return ['short'];
+  if (!row.peerHasLibrary) return ['no-library'];
+  if (row.sent.eager || row.received.eager) return ['small'];
+  return ['early'];
+}
+
+/** What keeps it in the kernel from some time on. That a connection which has ended was closed explains nothing. */
+function forbiddenBy(row: BookRow): Reason[] {
+  const plain = [...row.refused, ...row.sent.plain, ...row.received.plain];
+  const found = plain
+    .filter((reason) => reason !== 'shut' || row.state === 'open')
+    .map((reason) => OF_PLAIN[reason])
+    .filter((reason) => reason !== undefined);
+  return [...new Set(found)].sort((a, b) => Number(a === 'closing') - Number(b === 'closing'));
+}
+
+function passingReasons(row: BookRow): Reason[] {
+  const flows = [row.sent, row.received];
+  return [
+    ...(flows.some((flow) => flow.overflows > 0) ? (['full'] as const) : []),
+    ...(flows.some((flow) => flow.natives > 0) ? (['call'] as const) : []),
+  ];
+}
