@@ -68,7 +68,9 @@ describe(runtime, () => {
   test('socket-run stays as a parent that reports, and ends as the program ended', async () => {
     const { code, out, err } = await run('socket-run', '--report', '--', 'sh', '-c', 'echo hi; exit 7');
     expect({ code, out }).toEqual({ code: 7, out: 'hi\n' });
-    expect(err).toBe('rdmakit socket-run: 0 of 0 connections accelerated; 0 bytes by ring, 0 by the kernel\n');
+    expect(err).toBe(
+      'rdmakit socket-run: 0 of 0 connections accelerated; 0 bytes by ring, 0 by the kernel\n',
+    );
     const listed = await run('socket-run', 'ps', '--json');
     expect({ code: listed.code, err: listed.err }).toEqual({ code: 0, err: '' });
     expect(JSON.parse(listed.out).schema).toBe('rdmakit.socket-connections/1');
