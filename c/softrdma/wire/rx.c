@@ -45,7 +45,7 @@ static struct {
 	} control[RX_DATAGRAMS];
 } rx;
 
-enum mode { PLAIN, STREAMING, LEAVING /* coalesced packets may still be in the queue */ };
+enum mode { PLAIN, STREAMING, LEAVING /* a last look with control messages */ };
 
 static struct receiver {
 	bool v4;
@@ -166,6 +166,17 @@ static void enter_streaming(struct receiver *r)
 	r->in_a_row = 0;
 }
 
+/* How a coalesced datagram is cut is told only while the option is set: with any in the queue the time has not come. */
+static void leave_streaming(struct receiver *r)
+{
+	char byte;
+	set_option(r, IPPROTO_UDP, UDP_GRO, 0);
+	if (recv(fd_of(r), &byte, sizeof(byte), MSG_DONTWAIT | MSG_PEEK) < 0)
+		r->mode = LEAVING;
+	else
+		set_option(r, IPPROTO_UDP, UDP_GRO, 1);
+}
+
 /* Connected queue pairs only. Without any, what comes is for queue pair 1, whose owner may not have looked at a device yet. */
 static bool plain_suffices(void) { return sr.wire_connected && sr.wire_users == sr.wire_connected; }
 
@@ -185,8 +196,8 @@ static void note_stream(struct receiver *r, int found)
 	if (ago_ns < STREAM_NS || !plain_suffices())
 		return;
 	if (r->mode == STREAMING) {
-		set_option(r, IPPROTO_UDP, UDP_GRO, 0);
-		r->mode = LEAVING;
+		if (found <= 0)
+			leave_streaming(r);
 	} else if (found <= 0) {
 		set_option(r, r->v4 ? IPPROTO_IP : IPPROTO_IPV6, r->v4 ? IP_PKTINFO : IPV6_RECVPKTINFO, 0);
 		r->mode = PLAIN;
