@@ -30,9 +30,13 @@ export function parsePerftest(text: string): PerftestRow[] {
   const rows = text
     .split('\n')
     .map((line) => line.trim())
-    .filter((line) => /^\d+(\s+[\d.]+)+$/.test(line))
-    .map((line) => line.split(/\s+/).map(Number))
-    .map(([bytes = Number.NaN, iterations = Number.NaN, ...values]) => ({ bytes, iterations, values }));
+    .filter((line) => /^\d+\s/.test(line))
+    .map((line) => {
+      const [bytes = Number.NaN, iterations = Number.NaN, ...values] = line.split(/\s+/).map(Number);
+      if (![bytes, iterations, ...values].every((value) => value >= 0))
+        throw new Error(`a row with something else than numbers, '${line}', in:\n${text}`);
+      return { bytes, iterations, values };
+    });
   if (rows.length === 0) throw new Error(`no table in:\n${text}`);
   return rows;
 }
