@@ -88,6 +88,11 @@ function short(value: number, steps: Steps): string {
   return `${Number((value / 10 ** power).toPrecision(3))}${unit}`;
 }
 
+/** `1 link`, `2 links`. */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
 /** Three digits, for pictures: `33.3Gbps`. */
 export function shortRate(value_bps: number): string {
   return short(value_bps, RATE_STEPS);

@@ -3,7 +3,7 @@
 import { compressNames } from '../formats/slurm.ts';
 import { Graph } from '../model/graph.ts';
 import type { Topology } from '../model/schema.ts';
-import { shortRate } from '../quantity.ts';
+import { counted, shortRate } from '../quantity.ts';
 import { tiersOf } from './layout.ts';
 
 function fold(text: string, width: number, indent: string): string[] {
@@ -27,7 +27,7 @@ function bundle(rates: readonly (number | undefined)[]): string {
     counts.set(text, (counts.get(text) ?? 0) + 1);
   }
   return [...counts]
-    .map(([rate, count]) => (rate === '' ? `${count} links` : `${count} x ${rate}`))
+    .map(([rate, count]) => (rate === '' ? counted(count, 'link') : `${count} x ${rate}`))
     .join(', ');
 }
 
@@ -58,7 +58,7 @@ function tiered(topology: Topology, tiers: readonly number[], columns: number): 
       row.names.push(node?.id ?? '');
       alike.set(key, row);
     }
-    lines.push(`tier ${tier}: ${members.length} switches`);
+    lines.push(`tier ${tier}: ${counted(members.length, 'switch', 'switches')}`);
     for (const { names, up, down } of [...alike.values()].slice(0, 24)) {
       const words = [compressNames(names), up, up === '' && down !== '' ? `(${down} down each)` : '']
         .filter(Boolean)
@@ -108,6 +108,6 @@ function plain(topology: Topology, columns: number): string[] {
 /** The picture, with a line feed at the end. */
 export function drawText(topology: Topology, columns: number): string {
   const tiers = tiersOf(topology);
-  const head = `${topology.name ?? 'topology'}: ${topology.nodes.length} nodes, ${topology.links.length} links`;
+  const head = `${topology.name ?? 'topology'}: ${counted(topology.nodes.length, 'node')}, ${counted(topology.links.length, 'link')}`;
   return `${[head, ...(tiers ? tiered(topology, tiers, columns) : plain(topology, columns))].join('\n')}\n`;
 }

@@ -15,6 +15,8 @@ interface Size {
   gap: number;
   podGap: number;
   font: number;
+  /** Largest distance of two switches in an upper row, in widths of one. */
+  spread: number;
   /** Hosts beside one another under a leaf. */
   columns(hosts: number): number;
 }
@@ -25,6 +27,7 @@ const LARGE: Size = {
   gap: 28,
   podGap: 28,
   font: 12,
+  spread: 3,
   columns: (hosts) => Math.min(hosts, 4),
 };
 const MEDIUM: Size = {
@@ -33,6 +36,7 @@ const MEDIUM: Size = {
   gap: 14,
   podGap: 18,
   font: 9,
+  spread: 3,
   columns: (hosts) => Math.min(hosts, hosts > 8 ? 4 : 2),
 };
 const SMALL: Size = {
@@ -41,13 +45,14 @@ const SMALL: Size = {
   gap: 6,
   podGap: 14,
   font: 0,
+  spread: 6,
   columns: (hosts) => Math.max(1, Math.min(hosts, hosts > 24 ? 4 : 2)),
 };
 
 const TIER_NAMES: Record<number, string[]> = {
   1: ['hosts', 'switches'],
   2: ['hosts', 'leaf', 'spine'],
-  3: ['hosts', 'edge', 'aggregation', 'core'],
+  3: ['hosts', 'access', 'aggregation', 'core'],
 };
 const LEFT = 146;
 const RIGHT = 24;
@@ -125,7 +130,7 @@ export function layOutTiers(topology: Topology, tiers: readonly number[]): Layou
       const span = (group === undefined ? undefined : spans.get(group)) ?? { from: LEFT, to: right };
       const middle = group === undefined ? centre : (span.from + span.to) / 2;
       const room = (span.to - span.from) / members.length;
-      const pitch = Math.max(size.switch.width + 4, Math.min(room, size.switch.width * 3));
+      const pitch = Math.max(size.switch.width + 4, Math.min(room, size.switch.width * size.spread));
       for (const [at, number] of members.entries()) {
         places[number] = { x: middle + (at - (members.length - 1) / 2) * pitch, y: 0, ...size.switch };
       }
@@ -168,12 +173,17 @@ export function layOutTiers(topology: Topology, tiers: readonly number[]): Layou
       leaves.length > 1
         ? Math.max(1, Math.min(list.length, Math.floor((Math.max(...xs) - Math.min(...xs) + step) / step)))
         : size.columns(list.length);
+    // Hosts on several leaves have links to all of them, which need room.
+    const apart =
+      leaves.length > 1 && list.length <= columns
+        ? Math.max(step, Math.min(step * 4, (Math.max(...xs) - Math.min(...xs)) / list.length))
+        : step;
     for (const [at, host] of list.entries()) {
       const row = Math.floor(at / columns);
       const inRow = Math.min(columns, list.length - row * columns);
       const hostY = floor + row * (size.host.height + size.host.gap) + size.host.height / 2;
       places[host] = {
-        x: middle + ((at % columns) - (inRow - 1) / 2) * step,
+        x: middle + ((at % columns) - (inRow - 1) / 2) * apart,
         y: hostY,
         width: size.host.width,
         height: size.host.height,
