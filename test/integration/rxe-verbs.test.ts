@@ -5,6 +5,8 @@
  */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { netemLines } from '../../src/topo/emulate/netem.ts';
+import type { Quality } from '../../src/topo/model/schema.ts';
 import { type Compiled, compile, ownFlags, parseMessages, parseOnesided } from './lib/own.ts';
 import { freshPort, mustSucceed, type PairEnded } from './lib/pair.ts';
 import { describeEnd } from './lib/process.ts';
@@ -267,6 +269,55 @@ describe.skipIf(why !== undefined)('against rxe', () => {
           ...{ code: 0, stdout: 'done 20 wrong 0\n', stderr: '' },
         });
       }
+    },
+    TEST_LIMIT_MS,
+  );
+
+  test(
+    "netem: the guest's tc(8) takes the lines of an emulated link, and its kernel does what they say",
+    async () => {
+      // As the plan of an emulation has it: two hosts, and the halves of their link in a namespace between them.
+      const link = (forth: Quality, back: Quality): string =>
+        [
+          'modprobe -a veth sch_netem sch_ingress cls_matchall act_mirred',
+          'for n in a b mid; do ip netns del $n 2>/dev/null; ip netns add $n; done',
+          'for n in a b; do ip -n $n link add eth0 type veth peer name $n netns mid; ip -n mid link set dev $n up; ip -n $n link set dev eth0 up; done',
+          'ip -n a addr add 10.1.0.1/24 dev eth0; ip -n b addr add 10.1.0.2/24 dev eth0',
+          "cat > /tmp/lines << 'LINES'",
+          // Debian's tc(8) is older than the seed.
+          ...[...netemLines('a', 'b', forth, 1e9, 7), ...netemLines('b', 'a', back, 1e9, 8)].map((line) =>
+            line.replace(/ seed \d+$/, ''),
+          ),
+          'LINES',
+          'ip netns exec mid tc -batch /tmp/lines || exit 1',
+          'ip netns exec a busybox ping -c 1 -W 5 10.1.0.2 > /tmp/first', // who is there is asked once
+        ].join('\n');
+      const ping = async (count: number): Promise<{ received: number; rttMin_ms: number }> => {
+        const text = await vm.guest(
+          `ip netns exec a busybox ping -c ${count} -i 0.02 -W 2 10.1.0.2 || true`,
+          60_000,
+        );
+        const received = Number(text.match(/(\d+) packets received/)?.[1]);
+        return { received, rttMin_ms: Number(text.match(/= ([\d.]+)\//)?.[1]) };
+      };
+
+      await vm.guest(link({ delay_ns: 30e6 }, { delay_ns: 10.5e6 }));
+      const steady = await ping(20);
+      expect(steady.received).toBe(20);
+      expect(steady.rttMin_ms).toBeGreaterThanOrEqual(40.5);
+      expect(steady.rttMin_ms).toBeLessThan(46); // an emulated processor takes its time
+
+      const chance = {
+        delay_ns: 5e6,
+        jitter_ns: 1e6,
+        loss_ratio: 0.2,
+        duplicate_ratio: 0.1,
+        reorder_ratio: 0.05,
+      };
+      await vm.guest(link(chance, { delay_ns: 1e6 }));
+      const lossy = await ping(200);
+      // 160 are expected, give or take five standard deviations.
+      expect(Math.abs(lossy.received - 160)).toBeLessThanOrEqual(28);
     },
     TEST_LIMIT_MS,
   );

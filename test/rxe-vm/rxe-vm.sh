@@ -63,7 +63,8 @@ unpack_kernel() { # work folder, root of the guest
   dpkg-deb -x "$tmp"/kdeb/*.deb "$tmp/k"
   version=$(basename "$tmp"/k/boot/vmlinuz-* | sed 's/^vmlinuz-//')
   depmod -b "$tmp/k" "$version"
-  for module in virtio_pci virtio_net 9p 9pnet_virtio veth rdma_rxe rdma_ucm ib_umad crc32_generic crc32_pclmul; do
+  for module in virtio_pci virtio_net 9p 9pnet_virtio veth rdma_rxe rdma_ucm ib_umad crc32_generic crc32_pclmul \
+    sch_netem sch_ingress cls_matchall act_mirred; do
     modprobe -d "$tmp/k" -S "$version" --show-depends "$module" 2>/dev/null | awk '$1 == "insmod" { print $2 }'
   done | sort -u | while read -r module; do
     copy=$root/lib/modules/$version/${module##*/"$version"/}
