@@ -216,6 +216,16 @@ describe('bad files get an error with the line', () => {
       'file:3: links[0].capacity_bps',
     ],
     [
+      'a number beyond all numbers',
+      '{"schema":"rdmakit.topo/1","nodes":[{"id":"a","kind":"host"},{"id":"b","kind":"host"}],\n"links":[\n{"id":"x","a":"a","b":"b","capacity_bps":1e400}]}',
+      'file:3: links[0].capacity_bps',
+    ],
+    [
+      'a rate that no link has',
+      '{"schema":"rdmakit.topo/1","nodes":[{"id":"a","kind":"host"},{"id":"b","kind":"host"}],\n"links":[\n{"id":"x","a":"a","b":"b","capacity_bps":1e308}]}',
+      'file:3: links[0].capacity_bps',
+    ],
+    [
       'a duplicate name',
       '{"schema":"rdmakit.topo/1","nodes":[{"id":"a","kind":"host"},\n{"id":"a","kind":"host"}],"links":[]}',
       'file:2: nodes[1].id',
