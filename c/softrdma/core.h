@@ -402,6 +402,7 @@ struct sr_engine {
 	_Atomic uint64_t polls;    /* counts inline progress, so that the helper sees somebody polls */
 	uint32_t polls_asleep;     /* inline polls since the helper fell asleep */
 	_Atomic bool helper_asleep;
+	_Atomic bool armed;        /* somebody asked for an event, and may sleep soon: set for the helper, which takes it away */
 	struct sr_sink {           /* a poller that found its CQ empty takes completions straight from the engine */
 		struct sr_cq *cq;
 		struct ibv_wc *wc;
@@ -486,6 +487,7 @@ void sr_qp_kick(struct sr_qp *qp);
 struct sr_qp *sr_qp_find(uint32_t qpn); /* by full 24-bit number, or NULL */
 
 /* Wakes the helper thread (a deadline became earlier than it knows, a fd must be watched). Not locked. */
+void sr_helper_expect_sleep(void);               /* somebody asked for an event and may stop polling; under sr.lock */
 void sr_helper_kick(void);
 /* Something is due then: wakes the helper thread if it sleeps beyond. Under sr.lock. */
 void sr_helper_remind(uint64_t deadline_ns);

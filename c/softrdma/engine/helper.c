@@ -24,6 +24,8 @@
 #include "lock.h"
 
 #define TICK_NS 500000u
+#define SOON_NS 30000u /* instead of it, after an event was asked for */
+#define SOON_ROUNDS 4  /* so many times: who asks polls once more, in case */
 #define SPIN_NS 20000u
 #define NAP_NS 1000000u
 #define NAPS_FOR_NS 10000000u /* after the last traffic on the wire */
@@ -126,6 +128,14 @@ void sr_helper_stand_back(void)
 	sr_helper_kick();
 }
 
+/* A whole tick of standing back would be the latency of who sleeps now. */
+void sr_helper_expect_sleep(void)
+{
+	sr.polls_asleep = 0;
+	if (!sr.helper_asleep && !atomic_exchange_explicit(&sr.armed, true, memory_order_relaxed))
+		sr_helper_kick();
+}
+
 /* Works until there has been nothing to do for SPIN_NS. */
 static void work(void)
 {
@@ -173,6 +183,7 @@ static int64_t sleep_ns(void)
 static void *run(void *arg)
 {
 	uint64_t seen = 0;
+	unsigned soon = 0;
 	(void)arg;
 	for (;;) {
 		sr_shm_look_for_dead();
@@ -180,9 +191,12 @@ static void *run(void *arg)
 		uint64_t polls = atomic_load_explicit(&sr.polls, memory_order_relaxed);
 		bool polled = polls != seen;
 		seen = polls;
+		if (atomic_exchange_explicit(&sr.armed, false, memory_order_relaxed))
+			soon = SOON_ROUNDS;
 		if (polled && !atomic_load_explicit(&sr.helper_asleep, memory_order_relaxed)) { /* standing back */
 			watch_wire(sr.wire_users == 0);
-			wait_events(TICK_NS);
+			wait_events(soon ? SOON_NS : TICK_NS);
+			soon -= soon > 0;
 			continue;
 		}
 		work();

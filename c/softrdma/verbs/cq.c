@@ -223,6 +223,8 @@ int sr_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
 	} else if (!cq->armed) {
 		cq->armed = 1;
 	}
+	if (cq->cq.channel)
+		sr_helper_expect_sleep();
 	sr_unlock();
 	return 0;
 }
