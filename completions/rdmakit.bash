@@ -221,7 +221,7 @@ _rdmakit() {
         -m|--mtu) COMPREPLY=($(compgen -W '256 512 1024 2048 4096' -- "$cur")); return ;;
         --provider) COMPREPLY=($(compgen -W 'auto system soft' -- "$cur")); return ;;
       esac
-      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--listen -l --port -p --announce --ssh --ssh-program --transport -t --op -o --size -s --sweep --duration -D --iterations -n --count -c --interval -i --flood -f --timeout -W --verify --events --pin --histogram --expect --device -d --gid-index -x --mtu -m --provider --json --ndjson --help -h' -- "$cur"))
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--listen -l --port -p --cm --announce --ssh --ssh-program --transport -t --op -o --size -s --sweep --duration -D --iterations -n --count -c --interval -i --flood -f --timeout -W --verify --events --pin --histogram --expect --device -d --gid-index -x --mtu -m --provider --json --ndjson --help -h' -- "$cur"))
       else COMPREPLY=($(compgen -A hostname -- "$cur")); fi
       ;;
     'socket-run')

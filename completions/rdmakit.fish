@@ -149,7 +149,8 @@ complete -c rdmakit -n '__rdmakit_at topo probe' -f -a '(__fish_print_hostnames)
 complete -c rdmakit -n '__fish_is_nth_token 1' -a pingpong -d 'measure round-trip latency over every transport and operation'
 complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a pingpong -d 'measure round-trip latency over every transport and operation'
 complete -c rdmakit -n '__rdmakit_at pingpong' -l listen -s l -d 'be the answering end: serve clients until Ctrl-C'
-complete -c rdmakit -n '__rdmakit_at pingpong' -l port -s p -d 'TCP port on which the two ends meet; 0 with --listen takes a free one' -r -f
+complete -c rdmakit -n '__rdmakit_at pingpong' -l port -s p -d 'TCP port on which the two ends meet (default 18510; with --cm rdma_cm\'s, 7174); 0 with --listen takes a free one' -r -f
+complete -c rdmakit -n '__rdmakit_at pingpong' -l cm -d 'connect with rdma_cm and measure rping\'s exchange; the other end may be rping'
 complete -c rdmakit -n '__rdmakit_at pingpong' -l announce -d 'with --listen: print address and port as one line of JSON, and end when standard input is closed'
 complete -c rdmakit -n '__rdmakit_at pingpong' -l ssh -d 'start the answering end on this host through ssh' -r -f -a '(__fish_print_hostnames)'
 complete -c rdmakit -n '__rdmakit_at pingpong' -l ssh-program -d 'how rdmakit is called on the --ssh host' -r -f

@@ -25,6 +25,8 @@ export const datapath = bind('librdmakit_datapath', () => loadDatapathLibrary(),
   rk_dp_pingpong_start: ['i32', ['buf', 'ptr', 'buf']],
   rk_dp_sockpp_start: ['i32', ['buf', 'ptr', 'buf']],
   rk_dp_stream_start: ['i32', ['buf', 'ptr', 'buf']],
+  rk_dp_rping_start: ['i32', ['buf', 'str', 'ptr', 'ptr', 'buf']],
+  rk_dp_cm_open: ['i32', ['str']],
   rk_dp_loop_stop: ['void', ['ptr']],
   rk_dp_loop_poll: ['i32', ['ptr']],
   rk_dp_loop_join: ['i32', ['ptr']],
@@ -42,6 +44,8 @@ const CHECKED: readonly [keyof typeof ENUMS.rk_dp_struct, StructName][] = [
   ['RK_DP_SIZEOF_STREAM', 'rk_dp_stream'],
   ['RK_DP_SIZEOF_HIST', 'rk_hist'],
   ['RK_DP_SIZEOF_CLOCK_INFO', 'rk_dp_clock_info'],
+  ['RK_DP_SIZEOF_RPING', 'rk_dp_rping'],
+  ['RK_DP_SIZEOF_RPING_INFO', 'rk_dp_rping_info'],
 ];
 
 let checked = false;

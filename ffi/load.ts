@@ -102,10 +102,13 @@ export function loadedVerbs(): LoadedVerbs | undefined {
 
 /** Opens librdmacm of the same provider as the verbs library. */
 export function loadRdmacm(options: LoadOptions = {}): LibraryHandle {
+  return openOnce(rdmacmPath(options));
+}
+
+/** What dlopen() finds that librdmacm by. */
+export function rdmacmPath(options: LoadOptions = {}): string {
   const verbs = loadVerbs(options);
-  return openOnce(
-    verbs.provider === 'soft' ? join(softLibraryFolder(verbs.libDir), 'librdmacm.so.1') : 'librdmacm.so.1',
-  );
+  return verbs.provider === 'soft' ? join(softLibraryFolder(verbs.libDir), 'librdmacm.so.1') : 'librdmacm.so.1';
 }
 
 /** Opens our data path library on top of the chosen verbs library. */

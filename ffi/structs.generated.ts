@@ -371,6 +371,37 @@ export const LAYOUTS = {
       timeout_ns: [160, "u64", 1],
     },
   },
+  rk_dp_rping: {
+    size: 64,
+    union: false,
+    members: {
+      abi: [0, "u32", 1],
+      role: [4, "u32", 1],
+      size: [8, "u32", 1],
+      flags: [12, "u32", 1],
+      core: [16, "i32", 1],
+      port: [20, "u32", 1],
+      iterations: [24, "u64", 1],
+      warmup: [32, "u64", 1],
+      duration_ns: [40, "u64", 1],
+      interval_ns: [48, "u64", 1],
+      timeout_ns: [56, "u64", 1],
+    },
+  },
+  rk_dp_rping_info: {
+    size: 232,
+    union: false,
+    members: {
+      device: [0, "i8", 64],
+      local: [64, "i8", 64],
+      remote: [128, "i8", 64],
+      gid: [192, "u8", 16],
+      port: [208, "u32", 1],
+      mtu: [212, "u32", 1],
+      accepted: [216, "u64", 1],
+      connected: [224, "u64", 1],
+    },
+  },
   rk_dp_sample: {
     size: 16,
     union: false,
@@ -794,6 +825,7 @@ export const ENUMS = {
     RK_DP_STAGE_SOCKET: 8,
     RK_DP_STAGE_PEER_GONE: 9,
     RK_DP_STAGE_THREAD: 10,
+    RK_DP_STAGE_CONNECT: 11,
   },
   rk_dp_state: {
     RK_DP_IDLE: 0,
@@ -808,6 +840,8 @@ export const ENUMS = {
     RK_DP_SIZEOF_STREAM: 3,
     RK_DP_SIZEOF_HIST: 4,
     RK_DP_SIZEOF_CLOCK_INFO: 5,
+    RK_DP_SIZEOF_RPING: 6,
+    RK_DP_SIZEOF_RPING_INFO: 7,
   },
   vs_book_peer: {
     VS_BOOK_PEER_NEVER: 0,
@@ -838,9 +872,10 @@ export const ENUMS = {
 } as const;
 
 export const MACROS = {
-  RK_DP_ABI: 1,
+  RK_DP_ABI: 2,
   RK_DP_GRH_BYTES: 40,
   RK_DP_MESSAGE_BYTES: 256,
+  RK_DP_RPING_BYTES: 65536,
   RK_DP_SAMPLES: 1024,
   RK_DP_STATS_MAGIC: 1397769298,
   RK_HIST_BUCKETS: 26,

@@ -16,7 +16,7 @@
 
 #include "../common/histogram.h"
 
-#define RK_DP_ABI 1u
+#define RK_DP_ABI 2u
 #define RK_DP_STATS_MAGIC 0x53504452u /* "RDPS" as little-endian bytes */
 #define RK_DP_SAMPLES 1024u	      /* ring of recent samples, a power of two */
 #define RK_DP_GRH_BYTES 40u	      /* what UD puts before the payload in a receive buffer */
@@ -65,6 +65,7 @@ enum rk_dp_stage {
 	RK_DP_STAGE_SOCKET = 8,	    /* error_errno */
 	RK_DP_STAGE_PEER_GONE = 9,  /* the other end closed its socket */
 	RK_DP_STAGE_THREAD = 10,    /* the thread could not be started; error_errno */
+	RK_DP_STAGE_CONNECT = 11,   /* a step of the connection manager; error_errno */
 };
 
 struct rk_dp_sample {
@@ -220,6 +221,46 @@ struct rk_dp_stream {
 	uint64_t timeout_ns; /* without any completion while some are due: failure */
 };
 
+/*
+ * rping's exchange over a connection made by librdmacm, so that the other end may be rping of rdmacm-utils. All integers of its
+ * messages are big-endian: { u64 address, u32 rkey, u32 length }.
+ *
+ *   client                                      server
+ *   SEND where its data lies         ------->   READ of the data
+ *                                    <-------   SEND: go on
+ *   SEND where the echo is wanted    ------->   WRITE of the data up to its NUL
+ *                                    <-------   SEND: go on
+ *
+ * One exchange is all of that. The data are printable bytes with a NUL at the end, as rping's; a verifying client compares the echo.
+ * A server serves clients until it is stopped, each on a thread of its own.
+ */
+struct rk_dp_rping {
+	uint32_t abi;
+	uint32_t role;
+	uint32_t size;	/* client: bytes of data with the NUL, 1..RK_DP_RPING_BYTES; rping serves up to its -S, 64 without */
+	uint32_t flags; /* EVENTS, VERIFY, RECORD */
+	int32_t core;	/* of the thread of a client, or of those of all of a server's clients; -1 for none */
+	uint32_t port;	/* server: 0 takes a free one */
+	uint64_t iterations;
+	uint64_t warmup;
+	uint64_t duration_ns;
+	uint64_t interval_ns;
+	uint64_t timeout_ns; /* of an exchange, and of each step of connecting; must not be 0 */
+};
+#define RK_DP_RPING_BYTES 65536u
+
+/* What became known when a connection was made. The loop writes it before its first exchange (server: before start returns). */
+struct rk_dp_rping_info {
+	char device[64];
+	char local[64];	 /* numeric address */
+	char remote[64]; /* client */
+	uint8_t gid[16]; /* the one sent from */
+	uint32_t port;	 /* server: the one it listens on */
+	uint32_t mtu;	 /* path MTU in bytes; 0 when unknown */
+	uint64_t accepted; /* server: clients so far; live */
+	uint64_t connected; /* server: clients now; live */
+};
+
 struct rk_dp_clock_info {
 	uint32_t source;
 	uint32_t overhead_ns;
@@ -237,6 +278,8 @@ enum rk_dp_struct {
 	RK_DP_SIZEOF_STREAM = 3,
 	RK_DP_SIZEOF_HIST = 4,
 	RK_DP_SIZEOF_CLOCK_INFO = 5,
+	RK_DP_SIZEOF_RPING = 6,
+	RK_DP_SIZEOF_RPING_INFO = 7,
 };
 
 /* RK_DP_ABI of the library that was loaded. */
@@ -275,6 +318,14 @@ RK_DP_API int32_t rk_dp_sockpp_start(const struct rk_dp_sockpp *config, struct r
 				     struct rk_dp_loop **loop);
 RK_DP_API int32_t rk_dp_stream_start(const struct rk_dp_stream *config, struct rk_dp_stats *stats,
 				     struct rk_dp_loop **loop);
+/*
+ * As above. `address`: a numeric address or a name, where to connect to or (NULL or empty: everywhere) to listen on. Needs rk_dp_cm_open() before.
+ * `info` is the caller's and must outlive the loop.
+ */
+RK_DP_API int32_t rk_dp_rping_start(const struct rk_dp_rping *config, const char *address, struct rk_dp_rping_info *info,
+				    struct rk_dp_stats *stats, struct rk_dp_loop **loop);
+/* Opens the librdmacm that goes with the libibverbs in use; a path, or NULL for what is in the process. 0, or -errno. */
+RK_DP_API int32_t rk_dp_cm_open(const char *path);
 /* Asks the loop to end; returns at once. Safe from any thread and after the loop ended. */
 RK_DP_API void rk_dp_loop_stop(struct rk_dp_loop *loop);
 /* 1 when the loop has ended, 0 while it runs. */

@@ -60,8 +60,7 @@ void rk_loop_fail(struct rk_dp_loop *loop, enum rk_dp_stage stage, int error, co
 	__atomic_store_n(&stats->state, RK_DP_FAILED, __ATOMIC_RELEASE);
 }
 
-/* Pinning is a wish: a core that is not in the process's set is reported, and the loop floats. */
-static void pin(struct rk_dp_loop *loop)
+void rk_loop_pin(struct rk_dp_loop *loop)
 {
 	if (loop->core < 0)
 		return;
@@ -84,7 +83,7 @@ static void *thread_main(void *arg)
 	struct rk_dp_stats *stats = loop->stats;
 	pthread_setname_np(pthread_self(), "rk-datapath");
 	stats->thread_id = (uint32_t)syscall(SYS_gettid);
-	pin(loop);
+	rk_loop_pin(loop);
 	loop->run(loop);
 	if (!rk_loop_failed(loop))
 		__atomic_store_n(&stats->state, RK_DP_DONE, __ATOMIC_RELEASE);

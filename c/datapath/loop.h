@@ -30,7 +30,9 @@ struct rk_dp_loop {
 		struct rk_dp_pingpong pingpong;
 		struct rk_dp_sockpp sockpp;
 		struct rk_dp_stream stream;
+		struct rk_dp_rping rping;
 	} config;
+	void *own; /* what the kind of loop keeps besides; freed by it */
 };
 
 /* Prepares `stats` for a new run and allocates the loop; NULL without memory. */
@@ -41,6 +43,10 @@ int rk_loop_discard(struct rk_dp_loop *loop);
 int rk_loop_refuse(struct rk_dp_loop *loop, const char *reason);
 /* Starts the thread. 0 and *out, or -errno with the loop freed. */
 int rk_loop_launch(struct rk_dp_loop *loop, void (*run)(struct rk_dp_loop *), struct rk_dp_loop **out);
+
+/* Pins the calling thread to the loop's core. Pinning is a wish: a core that is not in the process's set is reported, and the
+ * thread floats. */
+void rk_loop_pin(struct rk_dp_loop *loop);
 
 /* Records the first failure: where, its errno (0 when there is none), and one English sentence. Later ones are kept out,
  * because they are usually consequences. */

@@ -40,6 +40,10 @@ uint64_t rk_dp_sizeof(uint32_t which)
 		return sizeof(struct rk_hist);
 	case RK_DP_SIZEOF_CLOCK_INFO:
 		return sizeof(struct rk_dp_clock_info);
+	case RK_DP_SIZEOF_RPING:
+		return sizeof(struct rk_dp_rping);
+	case RK_DP_SIZEOF_RPING_INFO:
+		return sizeof(struct rk_dp_rping_info);
 	default:
 		return 0;
 	}

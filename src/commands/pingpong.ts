@@ -35,7 +35,7 @@ import {
   remarks,
   summaryLines,
 } from '../pingpong/present.ts';
-import { DEFAULT_PORT, type Peer, type Reached, reach } from '../pingpong/reach.ts';
+import { DEFAULT_PORT, findAnswering, type Peer, RPING_PORT, reach } from '../pingpong/reach.ts';
 import { Report, type RowReport, RowReport as RowSchema, SampleReport } from '../pingpong/report.ts';
 import {
   OPERATIONS,
@@ -45,7 +45,8 @@ import {
   rowName,
   TRANSPORTS,
 } from '../pingpong/rows.ts';
-import { run } from '../pingpong/run.ts';
+import { rpingRows, runRping, serveRping } from '../pingpong/rping.ts';
+import { type RunOptions, run } from '../pingpong/run.ts';
 
 const PingpongDocument = defineDocument('pingpong', 1, Report);
 const RowDocument = defineDocument('pingpong-row', 1, RowSchema);
@@ -63,9 +64,11 @@ const options = {
   listen: flag({ short: 'l', doc: 'be the answering end: serve clients until Ctrl-C' }),
   port: integer({
     short: 'p',
-    doc: 'TCP port on which the two ends meet; 0 with --listen takes a free one',
-    default: String(DEFAULT_PORT),
+    doc: `TCP port on which the two ends meet (default ${DEFAULT_PORT}; with --cm rdma_cm's, ${RPING_PORT}); 0 with --listen takes a free one`,
     max: 65535,
+  }),
+  cm: flag({
+    doc: "connect with rdma_cm and measure rping's exchange; the other end may be rping",
   }),
   announce: flag({
     doc: 'with --listen: print address and port as one line of JSON, and end when standard input is closed',
@@ -116,6 +119,7 @@ export const spec = defineCommand({
     'Sends a message, waits for its answer, and repeats: the time between is the round trip. Without arguments both ends run on this machine, as two processes on two cores, and a table shows RC, UC and UD over send, write, write-imm, read and atomics beside blocking and busy-polling kernel TCP and UDP.',
     'Between two machines one end runs `rdmakit pingpong --listen` and serves as many clients as come, the other `rdmakit pingpong HOST`; --ssh starts the far end by itself. All choices are made at the measuring end.',
     'With --count or --interval it works like ping(8): one row (RC send, unless --transport and --op say otherwise), a line for each message, a summary. Ctrl-C ends any mode and prints what was measured so far.',
+    "With --cm the ends meet by rdma_cm alone, and a row is rping's exchange: the client sends where its data lies, the server reads it and says so, the client sends where it wants the echo, the server writes it there and says so. So either end may be rping of rdmacm-utils (`rping -s`, or `rping -c -a HOST`), whose data have 64 bytes unless its -S says more.",
     'Latencies are full round trips; for read and atomics the time to completion. A write arrives when its last byte changes in memory, a send and a write with immediate when their completion is polled. On UC and UD a message without an answer within --timeout is lost and counted, on RC it is a failure.',
   ],
   positionals: [
@@ -131,6 +135,7 @@ export const spec = defineCommand({
     },
     { command: 'rdmakit pingpong --listen', does: 'answers others until Ctrl-C' },
     { command: 'rdmakit pingpong -c 5 -i 0.2 192.0.2.7', does: 'pings another machine over RC send' },
+    { command: 'rdmakit pingpong --cm --verify 192.0.2.7', does: 'measures against `rping -s` over there' },
     {
       command: "rdmakit pingpong -t rc -o send --expect 'p99<5us' --json",
       does: 'fails in CI when the tail grows',
@@ -158,6 +163,7 @@ function checkCombination({ options: given, args }: Given): void {
     throw usage('--ssh HOST and HOST exclude each other', 'give one of them');
   if (given.announce && !given.listen)
     throw usage('--announce goes with --listen', 'add --listen, or leave it out');
+  if (given.cm) checkCm(given);
   if (!given.listen && given.port === 0)
     throw usage('port 0 cannot be connected to', 'give the port the other end listens on');
   if (given.flood && given.interval !== undefined)
@@ -178,6 +184,27 @@ function checkCombination({ options: given, args }: Given): void {
   if (given.timeout < 1e6) throw usage('--timeout is below 1 ms', 'give for example --timeout 100ms');
 }
 
+/** What the connection manager decides by itself, and what rping's exchange has not. */
+function checkCm(given: Given['options']): void {
+  const other = given.transport?.find((transport) => transport !== 'rc');
+  if (other !== undefined) throw usage(`--cm connects RC, not ${other}`, 'leave out --transport, or --cm');
+  if (given.op !== undefined)
+    throw usage("--cm measures rping's exchange, not an --op", 'leave one of them out');
+  for (const [name, value] of [
+    ['--device', given.device],
+    ['--gid-index', given.gidIndex],
+    ['--mtu', given.mtu],
+  ] as const) {
+    if (value !== undefined)
+      throw usage(
+        `${name} is not ours to choose with --cm`,
+        'leave it out: rdma_cm goes by the address and the route',
+      );
+  }
+}
+
+const portOf = ({ port, cm }: Given['options']): number => port ?? (cm ? RPING_PORT : DEFAULT_PORT);
+
 async function listenMode({ options: given, args }: Given, io: Io): Promise<undefined> {
   const stop = new AbortController();
   io.stop.addEventListener('abort', () => stop.abort(), { once: true });
@@ -188,25 +215,37 @@ async function listenMode({ options: given, args }: Given, io: Io): Promise<unde
       .on('error', () => stop.abort())
       .resume();
   }
-  await serveClients({
+  const common = {
     host: args[0],
-    port: given.port,
-    cores: given.pin ?? [],
+    port: portOf(given),
     provider: given.provider,
-    device: given.device,
-    gidIndex: given.gidIndex,
     signal: stop.signal,
-    onListening: (address, port) => {
+    onListening: (address: string, port: number) => {
       if (given.announce) io.raw(`${JSON.stringify({ schema: ListenDocument.id, address, port })}\n`);
-      else io.note(`listening on ${address} port ${port}; Ctrl-C ends`);
+      else io.note(`listening on ${address} port ${port}${given.cm ? ' of rdma_cm' : ''}; Ctrl-C ends`);
     },
-    onClient: (address) => given.announce || io.note(`${address} connected`),
-    onGone: (address, error) => {
-      if (error === undefined) given.announce || io.note(`${address} is done`);
-      else if (!stop.signal.aborted)
-        io.warn(`${address}: ${error instanceof Error ? error.message : String(error)}`);
-    },
-  });
+  };
+  if (given.cm) {
+    await serveRping({
+      ...common,
+      core: given.pin?.[0] ?? -1,
+      events: given.events,
+      onChange: (accepted, connected) =>
+        given.announce || io.note(`${accepted} clients so far, ${connected} now`),
+    });
+  } else
+    await serveClients({
+      ...common,
+      cores: given.pin ?? [],
+      device: given.device,
+      gidIndex: given.gidIndex,
+      onClient: (address) => given.announce || io.note(`${address} connected`),
+      onGone: (address, error) => {
+        if (error === undefined) given.announce || io.note(`${address} is done`);
+        else if (!stop.signal.aborted)
+          io.warn(`${address}: ${error instanceof Error ? error.message : String(error)}`);
+      },
+    });
   if (given.announce) process.stdin.destroy();
 }
 
@@ -257,7 +296,7 @@ function settingsOf({ options: given }: Given, mode: Mode, core: number): Settin
 
 function peerOf({ options: given, args }: Given): Peer {
   if (given.ssh !== undefined) return { kind: 'ssh', host: given.ssh, program: given.sshProgram };
-  return args[0] === undefined ? { kind: 'local' } : { kind: 'host', host: args[0], port: given.port };
+  return args[0] === undefined ? { kind: 'local' } : { kind: 'host', host: args[0], port: portOf(given) };
 }
 
 function coresOf({ options: given }: Given, peer: Peer): { client: number; server: number } {
@@ -268,6 +307,7 @@ function coresOf({ options: given }: Given, peer: Peer): { client: number; serve
 /** Options of ours that an answering end which we start must get too. Names of devices mean something on one machine only. */
 function listenWords({ options: given }: Given, peer: Peer, core: number): string[] {
   const words = ['--provider', given.provider, '--pin', core < 0 ? 'none' : String(core)];
+  if (given.cm) words.push('--cm', ...(given.events ? ['--events'] : []));
   if (peer.kind === 'local' && given.device !== undefined) words.push('--device', given.device);
   if (peer.kind === 'local' && given.gidIndex !== undefined)
     words.push('--gid-index', String(given.gidIndex));
@@ -278,13 +318,19 @@ async function clientMode(input: Given, io: Io): Promise<ExitCode | undefined> {
   const { options: given } = input;
   const mode = modeOf(input);
   const request = requestOf(input, mode);
-  requireSomeRow(request);
+  if (!given.cm) requireSomeRow(request);
   const peer = peerOf(input);
   const cores = coresOf(input, peer);
   const signal = io.stop;
-  let reached: Reached;
+  let reached: Measurable;
   try {
-    reached = await reach(peer, listenWords(input, peer, cores.server), signal);
+    reached = await (given.cm ? byCm : bySession)(
+      input,
+      request,
+      peer,
+      listenWords(input, peer, cores.server),
+      signal,
+    );
   } catch (error) {
     if (signal.aborted) return undefined;
     throw error;
@@ -296,10 +342,8 @@ async function clientMode(input: Given, io: Io): Promise<ExitCode | undefined> {
   }
   const view = mode === 'table' ? tableView(io) : pingView(io, mode, reached.name);
   try {
-    const report = await run(reached.session, {
-      request,
+    const report = await reached.measure({
       settings: settingsOf(input, mode, cores.client),
-      wish: { provider: given.provider, device: given.device, gidIndex: given.gidIndex },
       gates: given.expect
         .flat()
         .map(
@@ -321,8 +365,45 @@ async function clientMode(input: Given, io: Io): Promise<ExitCode | undefined> {
   }
 }
 
+/** An end to measure against, however it is connected. */
+interface Measurable {
+  readonly name: string;
+  measure(options: Omit<RunOptions, 'request' | 'wish'>): Promise<Report>;
+  close(): Promise<void>;
+}
+
+async function bySession(
+  { options: given }: Given,
+  request: PlanRequest,
+  peer: Peer,
+  words: string[],
+  signal: AbortSignal,
+): Promise<Measurable> {
+  const { session, name, close } = await reach(peer, words, signal);
+  const wish = { provider: given.provider, device: given.device, gidIndex: given.gidIndex };
+  return { name, close, measure: (options) => run(session, { ...options, request, wish }) };
+}
+
+async function byCm(
+  { options: given }: Given,
+  { sizes_bytes, events }: PlanRequest,
+  peer: Peer,
+  words: string[],
+  signal: AbortSignal,
+): Promise<Measurable> {
+  const { rows, skipped } = rpingRows(sizes_bytes, events);
+  if (rows.length === 0) throw usage(skipped[0]?.reason ?? 'no size was given', 'choose another --size');
+  const { host, port, name, close } = await findAnswering(peer, words, signal);
+  const { provider } = given;
+  return {
+    name,
+    close,
+    measure: (options) => runRping({ ...options, host, port, provider, sizes_bytes, events }),
+  };
+}
+
 interface View {
-  readonly hooks: Pick<Parameters<typeof run>[1], 'onPlan' | 'onRowStart' | 'onRow' | 'onProgress'>;
+  readonly hooks: Pick<RunOptions, 'onPlan' | 'onRowStart' | 'onRow' | 'onProgress'>;
   done(): void;
 }
 

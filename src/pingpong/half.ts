@@ -17,7 +17,7 @@ import {
   type Session,
 } from '../verbs/index.ts';
 import { type Loop, type Pace, startVerbsLoop, type VerbsParts } from './loop.ts';
-import { isOneSided, isVerbs, type Row } from './rows.ts';
+import { isOneSided, isVerbs, type Row, RPING, rowName } from './rows.ts';
 
 const SEND_DEPTH = 128;
 /** Larger messages than this gain nothing from being copied into the request. */
@@ -71,7 +71,7 @@ export class VerbsHalf {
 
   static #create(stack: ResourceStack, context: Context, row: Row): VerbsHalf {
     const { transport, wait, size_bytes, operation } = row;
-    if (!isVerbs(transport)) throw new TypeError(`${transport} has no queue pair`);
+    if (!isVerbs(transport) || operation === RPING) throw new TypeError(`${rowName(row)} has no half`);
     const slots = receiveSlots(size_bytes);
     const memory = stack.use(allocateMemory(Number(loadDatapath().rk_dp_buffer_length(size_bytes, slots))));
     const pd = stack.use(context.allocPd());

@@ -45,17 +45,30 @@ export class Loop {
   /** Starts a loop. What the configuration points at must outlive it. */
   static start<N extends ConfigName>(config: Struct<N>): Loop {
     const datapath = loadDatapath();
-    const stats = datapath.rk_dp_stats_new();
-    if (stats === 0n) throw outOfMemory('the statistics of a loop');
-    const view = Struct.at('rk_dp_stats', stats);
-    (config as Struct<'rk_dp_pingpong'>).set('abi', MACROS.RK_DP_ABI);
-    const out = new BigUint64Array(new ArrayBuffer(8));
     const start = {
       rk_dp_pingpong: datapath.rk_dp_pingpong_start,
       rk_dp_sockpp: datapath.rk_dp_sockpp_start,
       rk_dp_stream: datapath.rk_dp_stream_start,
     }[config.name];
-    const result = start(config.bytes, stats, out);
+    (config as Struct<'rk_dp_pingpong'>).set('abi', MACROS.RK_DP_ABI);
+    return Loop.#launch((stats, out) => start(config.bytes, stats, out));
+  }
+
+  /** Starts rping's exchange with, or at, an address ('' to listen on all); `info` is an rk_dp_rping_info that outlives the loop. */
+  static startRping(config: Struct<'rk_dp_rping'>, address: string, info: bigint): Loop {
+    config.set('abi', MACROS.RK_DP_ABI);
+    return Loop.#launch((stats, out) =>
+      loadDatapath().rk_dp_rping_start(config.bytes, address, info, stats, out),
+    );
+  }
+
+  static #launch(start: (stats: bigint, out: BigUint64Array) => number): Loop {
+    const datapath = loadDatapath();
+    const stats = datapath.rk_dp_stats_new();
+    if (stats === 0n) throw outOfMemory('the statistics of a loop');
+    const view = Struct.at('rk_dp_stats', stats);
+    const out = new BigUint64Array(new ArrayBuffer(8));
+    const result = start(stats, out);
     if (result === 0) return new Loop(out[0] ?? 0n, stats, view);
     const message = view.text('message') || errnoName(result);
     datapath.rk_dp_stats_free(stats);
@@ -146,7 +159,7 @@ export function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-function outOfMemory(what: string): RdmakitError {
+export function outOfMemory(what: string): RdmakitError {
   return new RdmakitError({
     kind: 'environment',
     what: `there is no memory for ${what}`,
@@ -177,14 +190,17 @@ export interface Pace {
 const ROLES = { client: ENUMS.rk_dp_role.RK_DP_CLIENT, server: ENUMS.rk_dp_role.RK_DP_SERVER };
 const FLAGS = ENUMS.rk_dp_flag;
 
-function fillPace<N extends 'rk_dp_pingpong' | 'rk_dp_sockpp'>(config: Struct<N>, pace: Pace): void {
-  // The two structs share these field names; the cast tells the compiler so.
-  const shared = config as Struct<'rk_dp_sockpp'>;
+/** All but the seed, which rping's exchange has not. */
+export function fillPace<N extends 'rk_dp_pingpong' | 'rk_dp_sockpp' | 'rk_dp_rping'>(
+  config: Struct<N>,
+  pace: Omit<Pace, 'seed'>,
+): void {
+  // The structs share these field names; the cast tells the compiler so.
+  const shared = config as Struct<'rk_dp_rping'>;
   shared
     .set('role', ROLES[pace.role])
     .set('size', pace.size_bytes)
     .set('core', pace.core)
-    .set('seed', pace.seed)
     .set('iterations', pace.iterations)
     .set('warmup', pace.warmup)
     .set('duration_ns', Math.round(pace.duration_ns))
@@ -192,7 +208,7 @@ function fillPace<N extends 'rk_dp_pingpong' | 'rk_dp_sockpp'>(config: Struct<N>
     .set('timeout_ns', Math.round(pace.timeout_ns));
 }
 
-function paceFlags(pace: Pace): number {
+export function paceFlags(pace: Pick<Pace, 'verify' | 'record'>): number {
   return (pace.verify ? FLAGS.RK_DP_VERIFY : 0) | (pace.record ? FLAGS.RK_DP_RECORD : 0);
 }
 
@@ -201,6 +217,7 @@ export function startSocketLoop(pace: Pace, socket: { protocol: 6 | 17; fd: numb
   const config = new Struct('rk_dp_sockpp');
   fillPace(config, pace);
   config
+    .set('seed', pace.seed)
     .set('protocol', socket.protocol)
     .set('fd', socket.fd)
     .set('flags', paceFlags(pace) | (socket.busy ? FLAGS.RK_DP_BUSY : 0));
@@ -245,6 +262,7 @@ export function startVerbsLoop(pace: Pace, parts: VerbsParts): Loop {
   const config = new Struct('rk_dp_pingpong');
   fillPace(config, pace);
   config
+    .set('seed', pace.seed)
     .set('transport', TRANSPORT_CODES[parts.transport])
     .set('op', OPERATION_CODES[parts.operation])
     .set('qp', parts.qp)

@@ -126,7 +126,9 @@ export function headline(report: Pick<Report, 'client' | 'server' | 'mtu_bytes'>
   const provider = client.provider === 'soft' ? 'embedded device' : 'device';
   if (client.address === server.address)
     return `${provider} ${client.device}, both ends on this machine, path MTU ${report.mtu_bytes}`;
-  return `${provider} ${client.device} (${client.address}) to ${server.device} on ${server.host} (${server.address}), path MTU ${report.mtu_bytes}`;
+  const there =
+    server.device === undefined ? server.address : `${server.device} on ${server.host} (${server.address})`;
+  return `${provider} ${client.device} (${client.address}) to ${there}, path MTU ${report.mtu_bytes}`;
 }
 
 /** One line a failed or damaged row, one for all rows skipped for the same reason. */

@@ -7,7 +7,7 @@ import * as v from 'valibot';
 import { explainCompletion } from '../verbs/index.ts';
 import { Histogram } from './histogram.ts';
 import type { RowResult } from './protocol.ts';
-import { OPERATIONS, type Row, TRANSPORTS, WAITS } from './rows.ts';
+import { OPERATIONS, type Row, RPING, TRANSPORTS, WAITS } from './rows.ts';
 import type { LoopError, LoopSnapshot } from './stats.ts';
 
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
@@ -15,7 +15,8 @@ const nanoseconds = v.pipe(v.number(), v.minValue(0));
 
 const RowFields = {
   transport: v.picklist(TRANSPORTS),
-  operation: v.picklist(OPERATIONS),
+  /** `rping`: rping's exchange over a connection of rdma_cm. */
+  operation: v.picklist([...OPERATIONS, RPING]),
   /** How both ends wait for their message. */
   wait: v.picklist(WAITS),
   size_bytes: count,
@@ -91,10 +92,13 @@ const End = v.object({
   provider: v.picklist(['system', 'soft']),
 });
 
+/** What another program tells of itself may be nothing: rping says neither its host nor its device. */
+const FarEnd = v.object({ ...End.entries, ...v.partial(v.pick(End, ['device', 'provider'])).entries });
+
 export const Report = v.object({
   started_at: v.pipe(v.string(), v.isoTimestamp()),
   client: End,
-  server: End,
+  server: FarEnd,
   /** The client's GID and why it was chosen. */
   gid: v.string(),
   gid_reason: v.string(),
@@ -216,9 +220,24 @@ export function explainLoopError(error: LoopError, row: Row): Failure {
       remedy: 'look at the other end, or raise --timeout',
     };
   }
+  if (error.stage === 'connect') return { what: error.message, ...connectHints(error.errno) };
   if (error.stage === 'peer-gone')
     return { what: error.message, cause: 'the process at the other end ended' };
   return { what: error.message, cause: `at the stage '${error.stage}' of the loop` };
+}
+
+const ECONNREFUSED = 111;
+
+function connectHints(errno: number): Omit<Failure, 'what'> {
+  if (errno === ECONNREFUSED)
+    return {
+      cause: 'nobody listens at that address and port with rdma_cm',
+      remedy: 'start the other end: rdmakit pingpong --cm --listen, or rping -s',
+    };
+  return {
+    cause: 'no RDMA device leads there, or the other host does not answer',
+    remedy: 'compare `rdmakit topo devices` at both ends, and see that UDP port 4791 is open between them',
+  };
 }
 
 /** The histogram of a reported row, exact minimum, maximum and sum restored. */

@@ -10,6 +10,8 @@ export type Transport = (typeof TRANSPORTS)[number];
 
 export const OPERATIONS = ['send', 'write', 'write-imm', 'read', 'fetch-add', 'cmp-swap'] as const;
 export type Operation = (typeof OPERATIONS)[number];
+/** rping's exchange of two messages, a READ and a WRITE, with rdma_cm: a row of its own kind, never one of a plan. */
+export const RPING = 'rping';
 
 /** How an end waits for its message: verbs poll or sleep on completion events, sockets sleep in recv or spin on it. */
 export const WAITS = ['polling', 'events', 'blocking', 'busy-polling'] as const;
@@ -32,7 +34,7 @@ export const MESSAGE_MAX_BYTES = 2 ** 30;
 export interface Row {
   readonly transport: Transport;
   /** Always `send` for sockets. */
-  readonly operation: Operation;
+  readonly operation: Operation | typeof RPING;
   readonly wait: Wait;
   readonly size_bytes: number;
 }
@@ -74,12 +76,12 @@ export function isVerbs(transport: Transport): transport is 'rc' | 'uc' | 'ud' {
   return transport === 'rc' || transport === 'uc' || transport === 'ud';
 }
 
-export function isAtomic(operation: Operation): boolean {
+export function isAtomic(operation: Row['operation']): boolean {
   return operation === 'fetch-add' || operation === 'cmp-swap';
 }
 
 /** Has the target a loop of its own, or is it passive? */
-export function isOneSided(operation: Operation): boolean {
+export function isOneSided(operation: Row['operation']): boolean {
   return operation === 'read' || isAtomic(operation);
 }
 

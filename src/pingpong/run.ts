@@ -14,7 +14,7 @@ export interface RunOptions extends Watcher {
   readonly wish: DeviceWish;
   readonly gates: readonly Gate[];
   /** Once the peer is known, before the first row. */
-  readonly onPlan?: (plan: Plan, client: Client) => void;
+  readonly onPlan?: (plan: Pick<Plan, 'rows'>) => void;
   readonly onRowStart?: (row: Row) => void;
   readonly onRow?: (row: RowReport) => void;
 }
@@ -30,7 +30,7 @@ export async function run(session: Session, options: RunOptions): Promise<Report
   try {
     const client = await Client.greet(session, device, signal);
     const plan = planRows(options.request, client.limits);
-    options.onPlan?.(plan, client);
+    options.onPlan?.(plan);
     const rows: RowReport[] = [];
     let clock: Report['clock'] = 'tsc';
     const watcher: Watcher = {

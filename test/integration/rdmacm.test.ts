@@ -4,12 +4,12 @@
  */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import { Network } from './lib/network.ts';
 import { freshPort, mustSucceed } from './lib/pair.ts';
 import { describeEnd, type Ended, Program, sleep } from './lib/process.ts';
 import { Report } from './lib/report.ts';
-import { requireAll } from './lib/requirements.ts';
+import { ROOT, requireAll } from './lib/requirements.ts';
 import { type End, makeRoad, ROAD_DOC, type Road, type RoadName } from './lib/roads.ts';
 
 const ROADS = Object.keys(ROAD_DOC) as RoadName[];
@@ -18,6 +18,9 @@ const TEST_LIMIT_MS = 90_000;
 /** So many looks in a row must find a server waiting: rdma_cm's ports are in no table of the kernel's. */
 const ASLEEP_LOOKS = 6;
 const LOOK_MS = 30;
+
+/** How rdmakit itself is called: the word `RDMAKIT` of a line. */
+const RDMAKIT = [process.execPath, join(ROOT, 'src', 'cli.ts')];
 
 /** `SELF`, `PEER`, `DEVICE` and `PORT` stand for the end's address, the server's, the device and a fresh port. */
 interface Case {
@@ -52,6 +55,26 @@ const CASES: readonly Case[] = [
   rping('-C 10'),
   rping('-C 10 -S 60000'),
   { ...rping('-C 10 -S 5000'), name: 'rping, lossy', fault: 'loss=0.05,dup=0.05,reorder=0.05' },
+  {
+    name: 'pingpong --cm to rping',
+    server: 'rping -s -a SELF -p PORT -v -V',
+    client: 'RDMAKIT pingpong --provider soft --cm --verify -n 200 -p PORT PEER --expect loss=0%',
+    prints: /ping data: rdma-ping|RC +rping +64B/,
+  },
+  {
+    name: 'rping to pingpong --cm',
+    server: 'RDMAKIT pingpong --provider soft --cm --listen -p PORT',
+    client: 'rping -c -a PEER -p PORT -v -V -C 10 -S 5000',
+    prints: /(?:ping data: rdma-ping[\s\S]*?){10}/,
+    endless: true,
+  },
+  {
+    name: 'pingpong --cm to itself',
+    server: 'RDMAKIT pingpong --provider soft --cm --listen -p PORT',
+    client: 'RDMAKIT pingpong --provider soft --cm --verify --sweep 1..64KiB -n 20 -p PORT PEER',
+    prints: /(?:RC +rping +\d+(?:Ki)?B[\s\S]*?){17}/,
+    endless: true,
+  },
   ...['-c 1', '-c 50', '-c 3 -t 8', '-c 2 -m'].map(
     (more): Case => ({
       name: `ucmatose ${more}`,
@@ -114,7 +137,7 @@ beforeAll(async () => {
   const programs = CASES.flatMap(({ server, client }) => [server, client]).map(
     (line) => line.split(' ')[0] ?? '',
   );
-  requireAll([...new Set([...programs, 'ibv_devinfo'])]);
+  requireAll([...new Set([...programs.filter((each) => each !== 'RDMAKIT'), 'ibv_devinfo'])]);
   network = await Network.create();
   for (const name of ROADS) roads.set(name, await makeRoad(network, name));
 }, 60_000);
@@ -157,7 +180,7 @@ async function runCase(
     };
     const env = fault === undefined ? road.env : { ...road.env, RDMAKIT_FAULT: fault };
     return new Program(
-      line.split(' ').map((word) => values[word] ?? word),
+      line.split(' ').flatMap((word) => (word === 'RDMAKIT' ? RDMAKIT : [values[word] ?? word])),
       { netns: end.netns, env, limit_ms: LIMIT_MS },
     );
   };

@@ -85,6 +85,63 @@ const check = (row: RowReport): void => {
   expect(histogramOf(row).total).toBe(row.answered);
 };
 
+describe('--cm', () => {
+  test('measures the exchange of rping, both ways of waiting and several sizes, verified', async () => {
+    const outcome = await run(
+      '--cm',
+      '--json',
+      '--sweep',
+      '32KiB..128KiB',
+      '-n',
+      '20',
+      '--verify',
+      '--events',
+    );
+    const report = reportOf(outcome);
+    expect(outcome.code).toBe(0);
+    expect(report.rows.map((row) => `${rowName(row)} ${row.size_bytes}`)).toEqual([
+      ...['rc rping 32768', 'rc rping 65536', 'rc rping events 32768', 'rc rping events 65536'],
+    ]);
+    report.rows.forEach(check);
+    for (const row of report.rows) expect(row.verified).toBeGreaterThanOrEqual(20);
+    expect(report.skipped).toHaveLength(2);
+    expect(report.client).toMatchObject({ provider: 'soft', address: '127.0.0.1', device: 'rk_lo' });
+    expect(report.gid).toBe('::ffff:127.0.0.1');
+    expect(report.mtu_bytes).toBeGreaterThanOrEqual(256);
+  });
+
+  test('serves many at once, and its end is told', async () => {
+    const server = await listener('--cm');
+    const clients = ['1', '2', '3'].map(() =>
+      run('--cm', '--json', '-n', '50', '-p', server.port, '127.0.0.1'),
+    );
+    for (const each of await Promise.all(clients)) reportOf(each).rows.forEach(check);
+    const endless = run('--cm', '--json', '--flood', '--events', '-p', server.port, '127.0.0.1');
+    await Bun.sleep(500);
+    await server.stop();
+    const { code, out } = await endless;
+    expect(code).toBe(4);
+    expect(reportOf({ code, out, err: '' }).rows[0]?.failure?.what).toBeString();
+  });
+
+  test('nobody there, and what the connection manager decides itself', async () => {
+    const refused = await run('--cm', '-p', '9', '127.0.0.1');
+    expect(refused.code).toBe(4);
+    expect(refused.err).toContain('nobody listens');
+    for (const words of [
+      ['-t', 'ud'],
+      ['-o', 'read'],
+      ['-d', 'rk_lo'],
+      ['-m', '1024'],
+      ['-s', '0'],
+    ]) {
+      const { code, err } = await run('--cm', ...words);
+      expect({ words, code }).toEqual({ words, code: 2 });
+      expect(err).toContain('try:');
+    }
+  });
+});
+
 describe('the table', () => {
   test('every row that exists, verified, as one document', async () => {
     const outcome = await run('--json', '--iterations', '200', '--verify');

@@ -28,7 +28,13 @@ static struct {
 } gsi = { .fd = -1 };
 
 unsigned rdmakit_gsi_slot(void) { return sr.slot; }
-uint32_t rdmakit_random32(void) { return sr_random32(); }
+uint32_t rdmakit_random32(void)
+{
+	sr_lock();
+	uint32_t value = sr_random32();
+	sr_unlock();
+	return value;
+}
 
 int rdmakit_gsi_open(void)
 {
