@@ -4,10 +4,14 @@
  */
 
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
-import { mustSucceed, perftestFlags, pingpongFlags } from './lib/pair.ts';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { Report as PingpongReport } from '../../src/pingpong/report.ts';
+import { freshPort, mustSucceed, perftestFlags, pingpongFlags } from './lib/pair.ts';
 import { parsePerftest, parsePingpong } from './lib/parse.ts';
+import { type Ended, type Program, until } from './lib/process.ts';
 import { Report } from './lib/report.ts';
-import { requireAll } from './lib/requirements.ts';
+import { ROOT, requireAll } from './lib/requirements.ts';
 import type { End } from './lib/roads.ts';
 import {
   BOOT_LIMIT_MS,
@@ -247,6 +251,103 @@ describe.skipIf(why !== undefined).each(KERNELS)('$name', ({ name, linesOf }) =>
       );
     }
   });
+
+  if (isAll)
+    describe('pingpong --cm', () => {
+      const OURS = [process.execPath, join(ROOT, 'src', 'cli.ts'), 'pingpong', '--provider', 'soft', '--cm'];
+      const measure = (port: number, address: string): string[] => [
+        ...['--json', '--verify', '-n', '30', '-p', `${port}`, address],
+      ];
+      /** A client's document: one row, all of it answered and as it was sent. */
+      const check = ({ code, stdout, stderr }: Ended): void => {
+        if (code !== 0) throw new Error(stdout + stderr);
+        const { rows } = v.parse(PingpongReport, JSON.parse(stdout));
+        expect(rows).toHaveLength(1);
+        expect(rows[0]).toMatchObject({ operation: 'rping', answered: 30, mismatches: 0 });
+      };
+      const listening = async (program: Program): Promise<void> =>
+        until(
+          'it listens',
+          () =>
+            !program.alive || program.stderr.includes('listening') || program.stdout.includes('listening'),
+          30_000,
+        );
+      let guest: string[] = [];
+
+      beforeAll(async () => {
+        await vm.setMtu(1500);
+        guest = [...vm.shareRdmakit(), 'pingpong', '--provider', 'system', '--cm'];
+      });
+
+      test.each(['IPv4', 'IPv6'] as const)(
+        '%s: rping of the kernel to us',
+        async (ip) => {
+          const port = freshPort();
+          const server = vm.ourProgram([...OURS, '--listen', '-p', `${port}`], LIMIT_MS);
+          try {
+            await listening(server);
+            const words = [
+              '-c',
+              '-a',
+              RxeVm.addressOf('ours', ip),
+              '-p',
+              `${port}`,
+              '-V',
+              '-v',
+              '-C',
+              '15',
+              '-S',
+              '3000',
+            ];
+            const { code, stdout } = await vm.guestProgram(['rping', ...words], LIMIT_MS).ended;
+            expect({ code, pings: stdout.match(/ping data: rdma-ping-/g)?.length }).toEqual({
+              code: 0,
+              pings: 15,
+            });
+          } finally {
+            server.kill('SIGKILL');
+          }
+        },
+        TEST_LIMIT_MS,
+      );
+
+      test.each(['IPv4', 'IPv6'] as const)(
+        '%s: we to rping of the kernel',
+        async (ip) => {
+          const port = freshPort();
+          const address = RxeVm.addressOf('rxe', ip);
+          const server = vm.guestProgram(
+            ['rping', '-s', '-a', address, '-p', `${port}`],
+            LIMIT_MS,
+            'sleep 1;',
+          );
+          await until('rping listens', () => !server.alive || server.stdout.includes('__ready'), 30_000);
+          check(await vm.ourProgram([...OURS, ...measure(port, address)], LIMIT_MS).ended);
+          await server.ended;
+        },
+        TEST_LIMIT_MS,
+      );
+
+      test(
+        'ourselves on rxe, to ourselves on the embedded device, and back',
+        async () => {
+          const [here, there] = [freshPort(), freshPort()];
+          const ours = vm.ourProgram([...OURS, '--listen', '-p', `${here}`], 2 * LIMIT_MS);
+          const theirs = vm.guestProgram([...guest, '--listen', '-p', `${there}`], 2 * LIMIT_MS);
+          try {
+            await listening(ours);
+            check(await vm.guestProgram([...guest, ...measure(here, RxeVm.HOST_IPV4)], LIMIT_MS).ended);
+            await listening(theirs);
+            check(await vm.ourProgram([...OURS, ...measure(there, RxeVm.GUEST_IPV4)], LIMIT_MS).ended);
+          } finally {
+            ours.kill('SIGKILL');
+            await vm.guest('killall -9 bun || true');
+            theirs.kill('SIGKILL');
+          }
+        },
+        TEST_LIMIT_MS,
+      );
+    });
 
   describe.each(MTUS)('MTU %d', (mtu) => {
     beforeAll(() => vm.setMtu(mtu));

@@ -42,7 +42,7 @@ unpack_programs() { # work folder, root of the guest
   : > "$tmp/status"
   apt-get -qq -y --download-only --no-install-recommends -o Dir::State::status="$tmp/status" -o Debug::NoLocking=1 \
     -o Dir::Cache::archives="$tmp/debs" -o APT::Sandbox::User=root install \
-    ibverbs-utils rdmacm-utils perftest ibverbs-providers iproute2 kmod dash >/dev/null
+    ibverbs-utils rdmacm-utils perftest ibverbs-providers iproute2 kmod dash libstdc++6 >/dev/null
   for deb in "$tmp"/debs/*.deb; do
     dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$root" --keep-directory-symlink --wildcards \
       --exclude='./usr/share/*' --exclude='./etc/*' --exclude='*/locale/*' --exclude='*/gconv/*'

@@ -4,7 +4,16 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { freshPort, type PairEnded } from './pair.ts';
@@ -156,6 +165,24 @@ export class RxeVm {
     return new Program(argv, { netns: this.hostNetns, env: this.env(env), limit_ms });
   }
 
+  /** Hands rdmakit itself to the guest, with Bun and the packages it needs; the words that start it there. */
+  shareRdmakit(): string[] {
+    const there = join(this.share, 'rdmakit');
+    if (!existsSync(there)) {
+      mkdirSync(there);
+      copyFileSync(process.execPath, join(there, 'bun'));
+      const lock = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')) as {
+        packages: Record<string, { dev?: boolean }>;
+      };
+      const packages = Object.entries(lock.packages).flatMap(([path, { dev }]) =>
+        path !== '' && !dev && existsSync(join(ROOT, path)) ? [path] : [],
+      );
+      for (const path of ['src', 'ffi', 'package.json', 'prebuilds', ...packages])
+        cpSync(join(ROOT, path), join(there, path), { recursive: true });
+    }
+    return ['/share/rdmakit/bun', '/share/rdmakit/src/cli.ts'];
+  }
+
   /** Server on one side, client on the other, to their ends, however they end. */
   async runPair(spec: RxePairSpec): Promise<PairEnded> {
     const port = freshPort();
@@ -225,7 +252,7 @@ export class RxeVm {
 
   /** Where the guest finds a program: ours are copied into the shared folder. */
   inGuest(program: string): string {
-    if (!program.startsWith('/')) return program;
+    if (!program.startsWith('/') || program.startsWith('/share/')) return program;
     const name = basename(program);
     if (!this.shared.has(program)) copyFileSync(program, join(this.share, name));
     this.shared.add(program);
