@@ -337,7 +337,9 @@ bool rig_run(uint64_t ns, struct ibv_cq *until)
 	}
 }
 
-void rig_inject(struct rig_end *e, const uint8_t *raw, size_t len)
+void rig_inject(struct rig_end *e, const uint8_t *raw, size_t len) { rig_inject_wrong(e, raw, len, RIG_RIGHT); }
+
+void rig_inject_wrong(struct rig_end *e, const uint8_t *raw, size_t len, enum rig_wrong wrong)
 {
 	struct sr_qp *qp = sr_qp(e->qp);
 	struct sr_rx_meta meta = { .from = { .sin6_family = AF_INET6, .sin6_port = htons(sr_port_sender(&in6addr_any, false)->port) }, .arrived_ns = rig.now_ns };
@@ -349,12 +351,15 @@ void rig_inject(struct rig_end *e, const uint8_t *raw, size_t len)
 	memset(copy + len, 0, SR_ICRC_BYTES);
 	len += SR_ICRC_BYTES;
 	memcpy(&meta.from.sin6_addr, qp->av.dgid.raw, 16);
+	meta.from.sin6_addr.s6_addr[15] ^= wrong == RIG_WRONG_SOURCE ? 0x40 : 0;
 	memcpy(&meta.to, qp->av.sgid.raw, 16);
-	sr_icrc_path_init(&meta.icrc, qp->av.dgid.raw, qp->av.sgid.raw, sr_port_sender(&in6addr_any, false)->port, SR_ROCE_PORT);
+	sr_icrc_path_init(&meta.icrc, meta.from.sin6_addr.s6_addr, qp->av.sgid.raw, sr_port_sender(&in6addr_any, false)->port, SR_ROCE_PORT);
 	if (sr_pkt_decode(&p, copy, len) == SR_PKT_OK) {
 		uint32_t crc = sr_icrc_begin(&meta.icrc, 0, len, copy, p.header_len);
 		sr_put32le(copy + len - 4, ~sr_crc32(crc, copy + p.header_len, len - 4 - p.header_len));
 	}
+	if (wrong == RIG_WRONG_ICRC)
+		copy[len - 1 - rig.now_ns % SR_ICRC_BYTES] ^= (uint8_t)(1u << (len % 8));
 	sr_lock();
 	sr_wire.now_ns = rig.now_ns;
 	sr_demux(&meta, copy, len, false);

@@ -56,6 +56,9 @@ bool rig_poll(struct ibv_cq *cq, struct ibv_wc *wc);
 bool rig_run(uint64_t ns, struct ibv_cq *until);
 /* Hands a packet to the device as if it came from the peer of `e`, with a right ICRC. `raw` holds everything but the ICRC. */
 void rig_inject(struct rig_end *e, const uint8_t *raw, size_t len);
+/* The same with something wrong about it: a bit of the ICRC, or an address that it does not come from. */
+enum rig_wrong { RIG_RIGHT, RIG_WRONG_ICRC, RIG_WRONG_SOURCE };
+void rig_inject_wrong(struct rig_end *e, const uint8_t *raw, size_t len, enum rig_wrong wrong);
 /*
  * For fuzzers: the next record of the input at *at, which moves on: two bytes of length (below `most`) and a packet, which is made one for
  * this queue pair, whole words long. Returns the length; below RIG_RECORD_MIN it is no packet, but so much time.
