@@ -29,6 +29,21 @@ export async function compile<Name extends string>(names: readonly Name[]): Prom
   return { ...paths, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
+/** cmchurn.c: masses of rdma_cm connections between two processes. The caller removes its folder. */
+export async function compileChurn(): Promise<{ cmchurn: string; remove: () => void }> {
+  const folder = mkdtempSync(join(tmpdir(), `rk${process.pid}-churn-`));
+  const cmchurn = join(folder, 'cmchurn');
+  const source = join(SOURCES, 'cmchurn.c');
+  await mustRun(['gcc', ...CFLAGS, source, '-libverbs', '-lrdmacm', '-o', cmchurn], { limit_ms: 60_000 });
+  return { cmchurn, remove: () => rmSync(folder, { recursive: true, force: true }) };
+}
+
+/** The line of names and numbers that it prints. */
+export function parseChurn(text: string): Record<string, number> {
+  const words = text.trim().split(' ');
+  return Object.fromEntries(words.flatMap((word, i) => (i % 2 === 0 ? [[word, Number(words[i + 1])]] : [])));
+}
+
 export const compileOwn = (): Promise<OwnPrograms> => compile(['onesided', 'messages']);
 
 /** How these programs name device, GID and port. */
