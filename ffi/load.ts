@@ -108,7 +108,9 @@ export function loadRdmacm(options: LoadOptions = {}): LibraryHandle {
 /** What dlopen() finds that librdmacm by. */
 export function rdmacmPath(options: LoadOptions = {}): string {
   const verbs = loadVerbs(options);
-  return verbs.provider === 'soft' ? join(softLibraryFolder(verbs.libDir), 'librdmacm.so.1') : 'librdmacm.so.1';
+  return verbs.provider === 'soft'
+    ? join(softLibraryFolder(verbs.libDir), 'librdmacm.so.1')
+    : 'librdmacm.so.1';
 }
 
 /** Opens our data path library on top of the chosen verbs library. */

@@ -415,6 +415,17 @@ struct vs_slot *vs_arena_attach(const struct vs_key *key, int side, uint64_t coo
 	return s;
 }
 
+struct vs_slot *vs_arena_find(const struct vs_key *key, uint32_t *gen)
+{
+	if (!vs_arena || vs_lock(&vs_arena->lock) == VS_LOCK_NESTED)
+		return NULL;
+	struct vs_slot *s = find(key);
+	if (s)
+		*gen = atomic_load(&s->gen);
+	vs_unlock(&vs_arena->lock);
+	return s;
+}
+
 void vs_arena_unfile(struct vs_slot *slot)
 {
 	if (vs_lock(&vs_arena->lock) == VS_LOCK_NESTED)

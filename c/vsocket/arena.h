@@ -25,6 +25,9 @@ void vs_arena_enlist(void);
  * is no room. `*gen` is the slot's generation. */
 struct vs_slot *vs_arena_attach(const struct vs_key *key, int side, uint64_t cookie, uint32_t *gen);
 
+/* The slot of a connection, without becoming an end of it; NULL when there is none. */
+struct vs_slot *vs_arena_find(const struct vs_key *key, uint32_t *gen);
+
 /* A slot that must not be met by others any more (its other end belongs to the past); its holder keeps using it natively. */
 void vs_arena_unfile(struct vs_slot *slot);
 

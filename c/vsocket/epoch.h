@@ -29,6 +29,9 @@ static inline void vs_corrupt(struct vs_dir *d) { atomic_fetch_or(&d->plain, VS_
 /* Begins the plain epoch that follows the ring epoch the direction is in. Under tx_lock. */
 void vs_tx_end_ring(struct vs_dir *d);
 
+/* One byte on the twin tells whoever waits on it (the bell's word is RINGING). False when the receiver is gone. Under tx_lock. */
+bool vs_tx_ring_bell(struct vs_dir *d, int fd, uint32_t epoch);
+
 /* Sends what a receiver has given back (VS_FROZEN) as far as the twin takes it. Under tx_lock. 0 when nothing is left, -EAGAIN,
  * -errno. */
 long vs_tx_give_back(const struct vs_conn *c, int fd);

@@ -4,6 +4,7 @@
 #include "book.h"
 #include "conn.h"
 #include "lock.h"
+#include "remote.h"
 #include "sys.h"
 #include "twin.h"
 #include <string.h>
@@ -11,6 +12,8 @@
 
 /* The call with which a connection is attached: short exchanges (one request, one answer, close) are not worth it. */
 #define ATTACH_AT 2
+/* To other hosts searches are made, which cost more. */
+#define ATTACH_REMOTE_AT 8
 
 _Atomic uint64_t *vs_fds;
 static _Atomic uint16_t *in_flight; /* native calls on a descriptor that is not attached */
@@ -155,7 +158,8 @@ static uint64_t classify(int fd)
 	} else {
 		struct vs_fd f = vs_fd_unpack(atomic_load(&vs_fds[fd]));
 		if (f.state == VS_FD_UNKNOWN && !f.busy) {
-			f.state = kind == VS_KIND_LOCAL ? VS_FD_TCP : VS_FD_PASS;
+			f.remote = kind == VS_KIND_REMOTE && vs_remote && cookie;
+			f.state = kind == VS_KIND_LOCAL || f.remote ? VS_FD_TCP : VS_FD_PASS;
 			set_word(fd, vs_fd_pack(f));
 		}
 		w = atomic_load(&vs_fds[fd]);
@@ -175,7 +179,8 @@ static bool attach(int fd)
 		vs_book_failed(fd, atomic_load(&given_up) ? 0 : vs_arena_open());
 		return false;
 	}
-	if (vs_twin_identify(fd, &cookie, &key, &side) != VS_KIND_LOCAL) {
+	enum vs_kind kind = vs_twin_identify(fd, &cookie, &key, &side);
+	if (kind != VS_KIND_LOCAL && !(kind == VS_KIND_REMOTE && vs_remote && cookie)) {
 		vs_fd_refuse(fd);
 		return false;
 	}
@@ -204,6 +209,8 @@ static bool attach(int fd)
 				struct vs_conn conn = { slot, side, gen };
 				vs_conn_allow(&conn, VS_PLAIN_PASSED);
 				vs_book_attached(fd, &conn);
+				if (kind == VS_KIND_REMOTE)
+					vs_remote->wanted(&conn, fd);
 				done = true;
 			} else {
 				vs_book_failed(fd, -ENOSPC);
@@ -233,7 +240,7 @@ enum vs_use vs_fd_use(int fd, struct vs_conn *c)
 			continue;
 		}
 		struct vs_fd f = vs_fd_unpack(w);
-		if (f.ops + 1 >= ATTACH_AT || !f.fresh) {
+		if (f.ops + 1 >= (f.remote ? ATTACH_REMOTE_AT : ATTACH_AT) || (!f.fresh && !f.remote)) {
 			if (attach(fd))
 				continue;
 			w = vs_fd_word(fd);

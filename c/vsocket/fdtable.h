@@ -24,6 +24,7 @@ struct vs_fd {
 	bool fresh;    /* made in this process and not shared by a fork since */
 	bool busy;     /* being attached by some thread */
 	bool watched;  /* in an epoll set */
+	bool remote;   /* its other end is on another host */
 	unsigned slot;
 	uint32_t gen;
 };
@@ -35,7 +36,7 @@ void vs_fd_init(void);
 
 static inline uint64_t vs_fd_pack(struct vs_fd f)
 {
-	return (uint64_t)f.state | (uint64_t)f.side << 2 | (uint64_t)(f.ops & 15) << 4 | (uint64_t)f.fresh << 8 | (uint64_t)f.busy << 9 | (uint64_t)f.watched << 10 |
+	return (uint64_t)f.state | (uint64_t)f.side << 2 | (uint64_t)(f.ops & 15) << 4 | (uint64_t)f.fresh << 8 | (uint64_t)f.busy << 9 | (uint64_t)f.watched << 10 | (uint64_t)f.remote << 11 |
 	       (uint64_t)f.slot << 16 | (uint64_t)f.gen << 32;
 }
 
@@ -47,6 +48,7 @@ static inline struct vs_fd vs_fd_unpack(uint64_t w)
 			       .fresh = (w >> 8) & 1,
 			       .busy = (w >> 9) & 1,
 			       .watched = (w >> 10) & 1,
+			       .remote = (w >> 11) & 1,
 			       .slot = (w >> 16) & 0xffff,
 			       .gen = (uint32_t)(w >> 32) };
 }

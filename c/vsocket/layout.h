@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define VS_MAGIC UINT64_C(0x316b636f73766b72) /* "rkvsock1" */
-#define VS_VERSION 2
+#define VS_VERSION 3
 #define VS_SLOTS 4096
 #define VS_BUCKETS 8192
 #define VS_RING_MIN (UINT32_C(64) << 10)
@@ -81,6 +81,7 @@ struct vs_dir {
 	uint64_t twin_read;	/* twin bytes ever read */
 	uint32_t spin_ns;	/* how long a blocked reader looks at the ring before it sleeps */
 	_Atomic uint32_t eager; /* somebody may wait in the kernel without our knowing: arm whenever the ring is empty */
+	_Atomic uint32_t expecting; /* the queue pair from the other host may begin a ring epoch, or is in one (remote/) */
 	_Atomic uint32_t sleepers; /* threads that wait in the kernel for a doorbell */
 	_Atomic uint64_t rx_ring_bytes, rx_sleeps;
 };
@@ -94,6 +95,7 @@ struct vs_end {
 	_Atomic uint32_t closed;
 	_Atomic uint32_t helper; /* row + 1 of a process that can be asked to send for it */
 	_Atomic uint32_t pid; /* the process that attached last, or was forked last */
+	_Atomic uint32_t port; /* UDP port of its process, where the other host's may speak of it (remote/); 0: none */
 	_Atomic uint32_t heir; /* a process that held it and became another program: it is counted already */
 };
 
@@ -118,6 +120,7 @@ struct vs_key {
 
 struct vs_slot {
 	_Alignas(VS_LINE) _Atomic uint32_t gen; /* odd while in use */
+	_Atomic uint32_t remote;		/* process that has the queue pair to the other host; 0: both ends are here */
 	bool filed;				/* in a bucket, so that the other end can find it */
 	uint32_t next; /* slot + 1 of the next one in the bucket or in the free list */
 	uint64_t suspect_ns; /* when a sweep first found nobody at either end; 0: somebody was there */

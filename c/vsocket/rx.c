@@ -1,6 +1,7 @@
 /* rx.c - the receiving half of a connection. */
 #define _GNU_SOURCE
 #include "epoch.h"
+#include "remote.h"
 #include "sys.h"
 #include "twin.h"
 #include "watch.h"
@@ -9,6 +10,9 @@
 
 #define SPIN_MAX_NS 50000u
 #define SPIN_MIN_NS 1000u
+/* A round trip to another host is never shorter, and sleeping there costs more. */
+#define SPIN_MIN_REMOTE_NS 60000u
+#define SPIN_MAX_REMOTE_NS 200000u
 #define PURE_SPIN_NS 2000u
 /* How long the doorbell of data that has been read is waited for. */
 #define RINGING_NS 20000u
@@ -63,9 +67,30 @@ static long discard(struct vs_dir *d, int fd, uint64_t want)
 	return taken;
 }
 
-/* The ring is empty: takes the doorbells away and asks for a new one if the receiver may sleep. True when data came meanwhile. */
-static bool settle(struct vs_dir *d, int fd, uint32_t e, bool arm)
+/* The same on the other road: the sender says how many doorbells there are, and is asked for another one once. */
+static bool settle_remote(const struct vs_conn *c, int fd, uint32_t e, bool arm)
 {
+	struct vs_dir *d = vs_rx(c);
+	uint32_t bell = atomic_load(&d->bell), state = VS_BELL_STATE(bell);
+	uint64_t sent = atomic_load(&d->twin_sent), tail = atomic_load(&d->tail);
+	if (know_twin_read(d, fd) && sent > d->twin_read)
+		discard(d, fd, sent - d->twin_read);
+	if (VS_BELL_EPOCH(bell) != e)
+		return false;
+	if (state == VS_RUNG || state == VS_SEEN)
+		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, state == VS_SEEN ? VS_ARMED : VS_AWAKE));
+	bell = VS_BELL(e, VS_AWAKE);
+	if (arm && atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, VS_ARMED)))
+		vs_remote->arm(c, tail);
+	return atomic_load(&d->tail) != atomic_load_explicit(&d->head, memory_order_relaxed);
+}
+
+/* The ring is empty: takes the doorbells away and asks for a new one if the receiver may sleep. True when data came meanwhile. */
+static bool settle(const struct vs_conn *c, int fd, uint32_t e, bool arm)
+{
+	struct vs_dir *d = vs_rx(c);
+	if (vs_is_remote(c))
+		return settle_remote(c, fd, e, arm);
 	uint32_t bell = atomic_load(&d->bell), state;
 	/* The data was quicker than its doorbell: that comes in a moment, and must not lie in the twin when the socket is closed. */
 	for (uint64_t start = 0; VS_BELL_STATE(bell) == VS_RINGING; bell = atomic_load(&d->bell)) {
@@ -112,8 +137,9 @@ static long read_twin(int fd, const struct vs_cursor *to, size_t limit, int flag
 	return vs_sys_recvmsg(fd, &m, (flags & (MSG_PEEK | MSG_TRUNC)) | MSG_DONTWAIT);
 }
 
-static long read_plain(struct vs_dir *d, int fd, uint32_t e, struct vs_cursor *to, int flags)
+static long read_plain(const struct vs_conn *c, int fd, uint32_t e, struct vs_cursor *to, int flags)
 {
+	struct vs_dir *d = vs_rx(c);
 	uint64_t limit = UINT64_MAX;
 	uint32_t t = atomic_load(&d->epoch_tx);
 	if (t != e) {
@@ -131,6 +157,8 @@ static long read_plain(struct vs_dir *d, int fd, uint32_t e, struct vs_cursor *t
 			return -EIO;
 	}
 	long r = read_twin(fd, to, limit > to->left ? to->left : (size_t)limit, flags);
+	if (atomic_load_explicit(&d->expecting, memory_order_relaxed))
+		vs_remote->sync();
 	if (r <= 0) {
 		/* A boundary may have come since we looked. */
 		return atomic_load(&d->epoch_tx) != t ? VS_NATIVE : r;
@@ -150,6 +178,8 @@ static long read_plain(struct vs_dir *d, int fd, uint32_t e, struct vs_cursor *t
 static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cursor *to, int flags)
 {
 	struct vs_dir *d = vs_rx(c);
+	if (vs_is_remote(c))
+		vs_remote->settle(c);
 	uint32_t t = atomic_load_explicit(&d->epoch_tx, memory_order_acquire);
 	uint64_t head = atomic_load_explicit(&d->head, memory_order_relaxed), end;
 	uint32_t size = atomic_load_explicit(&vs_boundary_of(d, e)->size, memory_order_relaxed);
@@ -162,15 +192,21 @@ static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cur
 		size_t n = end - head < to->left ? (size_t)(end - head) : to->left;
 		struct vs_cursor start = *to;
 		vs_ring_get(vs_ring_of(c->slot, !c->side), size, head, to, n, flags & MSG_TRUNC);
-		if (vs_watched(d) && !(flags & (MSG_PEEK | MSG_TRUNC)))
+		if (vs_watched(d) && !vs_is_remote(c) && !(flags & (MSG_PEEK | MSG_TRUNC)))
 			vs_watch_received(c->slot, !c->side, start, n, head);
 		if (!(flags & MSG_PEEK)) {
 			atomic_store_explicit(&d->head, head + n, memory_order_release);
 			atomic_store_explicit(&d->rx_ring_bytes, d->rx_ring_bytes + n, memory_order_relaxed);
 			bool eager = must_arm(d);
+			if (vs_is_remote(c))
+				vs_remote->consumed(c);
 			if (head + n == end)
-				settle(d, fd, e, eager);
-			else if (eager) {
+				settle(c, fd, e, eager);
+			else if (eager && vs_is_remote(c)) {
+				uint32_t rung = VS_BELL(e, VS_RUNG);
+				if (atomic_compare_exchange_strong(&d->bell, &rung, VS_BELL(e, VS_SEEN)))
+					vs_remote->arm(c, end);
+			} else if (eager) {
 				uint32_t rung = VS_BELL(e, VS_RUNG);
 				atomic_compare_exchange_strong(&d->bell, &rung, VS_BELL(e, VS_SEEN));
 			}
@@ -189,9 +225,11 @@ static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cur
 				return -EAGAIN;
 		}
 		atomic_store(&d->epoch_rx, (e + 1) & VS_EPOCH_MASK);
+		if (vs_is_remote(c))
+			vs_remote->consumed(c);
 		return VS_NATIVE;
 	}
-	return settle(d, fd, e, must_arm(d)) ? VS_NATIVE : -EAGAIN;
+	return settle(c, fd, e, must_arm(d)) ? VS_NATIVE : -EAGAIN;
 }
 
 /* The kernel tells an error once. When there is data to be returned first, it is kept for the next call. */
@@ -213,7 +251,7 @@ static long read_once(const struct vs_conn *c, int fd, struct vs_cursor *to, int
 			vs_corrupt(d);
 			return -ECONNRESET;
 		}
-		long r = vs_epoch_is_ring(e) ? read_ring(c, fd, e, to, flags) : read_plain(d, fd, e, to, flags);
+		long r = vs_epoch_is_ring(e) ? read_ring(c, fd, e, to, flags) : read_plain(c, fd, e, to, flags);
 		bool some = to->left < before;
 		/* A read ends before urgent data. */
 		if (some && (atomic_load_explicit(&d->plain, memory_order_relaxed) & VS_PLAIN_URGENT))
@@ -236,6 +274,13 @@ static long read_once(const struct vs_conn *c, int fd, struct vs_cursor *to, int
 				continue;
 			}
 			if (r > 0)
+				r = -EAGAIN;
+			/* What the peer wrote before it was killed need not have come, and the end of the stream would say that it had. */
+			if (r == 0 && vs_is_remote(c) && vs_remote->died(c)) {
+				if (atomic_load(&d->tail) != atomic_load(&d->head) || atomic_load(&d->epoch_tx) != e)
+					continue;
+				r = -ECONNRESET;
+			} else if (r == 0 && vs_is_remote(c))
 				r = -EAGAIN;
 		}
 		if (r == -EAGAIN || r == 0) {
@@ -272,6 +317,8 @@ void vs_rx_native_done(const struct vs_conn *c)
 bool vs_rx_ring_ready(const struct vs_conn *c)
 {
 	struct vs_dir *d = vs_rx(c);
+	if (atomic_load_explicit(&d->expecting, memory_order_relaxed))
+		vs_remote->poll();
 	return vs_epoch_is_ring(atomic_load_explicit(&d->epoch_rx, memory_order_relaxed)) &&
 	       atomic_load_explicit(&d->tail, memory_order_acquire) != atomic_load_explicit(&d->head, memory_order_relaxed);
 }
@@ -280,15 +327,17 @@ bool vs_rx_ring_ready(const struct vs_conn *c)
 static bool spin(const struct vs_conn *c)
 {
 	struct vs_dir *d = vs_rx(c);
-	uint32_t budget = d->spin_ns ? d->spin_ns : SPIN_MAX_NS;
+	const bool remote = vs_is_remote(c);
+	const uint32_t least = remote ? SPIN_MIN_REMOTE_NS : SPIN_MIN_NS, most = remote ? SPIN_MAX_REMOTE_NS : SPIN_MAX_NS;
+	uint32_t budget = d->spin_ns ? d->spin_ns : most;
 	uint64_t start = 0;
 	/* The sender can only run when we do not. */
 	bool shared_cpu = atomic_load_explicit(&d->tx_cpu, memory_order_relaxed) == (uint32_t)sched_getcpu() + 1;
 	for (;;) {
 		for (int i = 0; i < (shared_cpu ? 1 : 64); i++) {
 			if (vs_rx_ring_ready(c)) {
-				if (start && d->spin_ns < SPIN_MAX_NS)
-					d->spin_ns = budget * 2 > SPIN_MAX_NS ? SPIN_MAX_NS : budget * 2;
+				if (start && d->spin_ns < most)
+					d->spin_ns = budget * 2 > most ? most : budget * 2;
 				return true;
 			}
 			vs_pause();
@@ -297,7 +346,7 @@ static bool spin(const struct vs_conn *c)
 		if (!start)
 			start = now;
 		if (now - start > budget) {
-			d->spin_ns = budget / 2 < SPIN_MIN_NS ? SPIN_MIN_NS : budget / 2;
+			d->spin_ns = budget / 2 < least ? least : budget / 2;
 			return false;
 		}
 		if (shared_cpu || now - start > PURE_SPIN_NS)
@@ -310,7 +359,12 @@ static bool is_nonblocking(int fd, int flags)
 	return (flags & MSG_DONTWAIT) || (vs_sys(SYS_fcntl, fd, 3 /* F_GETFL */) & 04000 /* O_NONBLOCK */);
 }
 
-void vs_rx_sleep(const struct vs_conn *c) { atomic_fetch_add(&vs_rx(c)->sleepers, 1); }
+void vs_rx_sleep(const struct vs_conn *c)
+{
+	atomic_fetch_add(&vs_rx(c)->sleepers, 1);
+	if (atomic_load(&vs_rx(c)->expecting))
+		vs_remote->doze();
+}
 void vs_rx_wake(const struct vs_conn *c) { atomic_fetch_sub(&vs_rx(c)->sleepers, 1); }
 
 bool vs_rx_arm(const struct vs_conn *c, int fd)
@@ -321,7 +375,7 @@ bool vs_rx_arm(const struct vs_conn *c, int fd)
 	if (!lock_rx(c, fd))
 		return true;
 	uint32_t e = atomic_load(&d->epoch_rx);
-	bool empty = !vs_rx_ring_ready(c) && !(vs_epoch_is_ring(e) && settle(d, fd, e, true));
+	bool empty = !vs_rx_ring_ready(c) && !(vs_epoch_is_ring(e) && settle(c, fd, e, true));
 	vs_unlock(&d->rx_lock);
 	return empty;
 }
@@ -349,10 +403,13 @@ void vs_rx_set_eager(const struct vs_conn *c, int fd)
 	uint32_t bell = atomic_load(&d->bell);
 	bool silent = VS_BELL_STATE(bell) == VS_AWAKE &&
 		      atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(VS_BELL_EPOCH(bell), VS_ARMED));
+	if (silent && vs_is_remote(c))
+		vs_remote->arm(c, atomic_load(&d->head));
 	vs_unlock(&d->rx_lock);
 	if (!silent)
 		return;
-	vs_helper_ask_peer(c);
+	if (!vs_is_remote(c))
+		vs_helper_ask_peer(c);
 	/* Briefly waited for, so that the doorbell does not come when the data has been read. */
 	for (uint64_t start = vs_now_ns(); vs_now_ns() - start < 2000000;) {
 		if (VS_BELL_STATE(atomic_load(&d->bell)) != VS_ARMED && VS_BELL_STATE(atomic_load(&d->bell)) != VS_RINGING)
@@ -400,13 +457,20 @@ long vs_conn_recv(const struct vs_conn *c, int fd, struct vs_cursor *to, int fla
 	size_t before = to->left;
 	long failed = 0;
 	bool check = false;
+	if (vs_is_remote(c))
+		vs_remote->reading(c);
 	if (go_native(c))
 		return VS_COUNTED;
 	for (;;) {
 		if (!lock_rx(c, fd))
 			return VS_NATIVE;
+		if (atomic_load_explicit(&d->expecting, memory_order_relaxed))
+			vs_remote->poll();
+		uint64_t by_ring = d->rx_ring_bytes;
 		long r = read_once(c, fd, to, flags, check);
 		vs_unlock(&d->rx_lock);
+		if (r > 0 && vs_is_remote(c))
+			vs_remote->moved(c, (size_t)r, d->rx_ring_bytes != by_ring);
 		if (r > 0 && (!(flags & MSG_WAITALL) || (flags & MSG_PEEK) || to->left == 0))
 			return (long)(before - to->left);
 		size_t got = before - to->left;
@@ -497,6 +561,24 @@ static void put_back(const struct vs_conn *c, const unsigned char *p, size_t len
 	atomic_store(&d->epoch_tx, e);
 }
 
+/* The ring has been given back: waits for the doorbells that are still on their way, because behind them all is the application's. */
+static void leave_ring(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_rx(c);
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	for (unsigned tries = 0; tries < 500 && atomic_load(&d->epoch_rx) != atomic_load(&d->epoch_tx); tries++) {
+		struct vs_cursor to;
+		vs_cursor_init(&to, &iov, 1);
+		long r = read_once(c, fd, &to, MSG_PEEK, false);
+		if (r >= 0 || r != -EAGAIN)
+			break;
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		struct timespec some = { 0, 20000000 };
+		vs_sys(SYS_ppoll, &p, 1, &some, 0, 8);
+	}
+}
+
 void vs_rx_demote(const struct vs_conn *c, int fd, enum vs_plain why)
 {
 	struct vs_dir *d = vs_rx(c);
@@ -505,7 +587,11 @@ void vs_rx_demote(const struct vs_conn *c, int fd, enum vs_plain why)
 	if (!lock_rx(c, fd))
 		return;
 	uint32_t e = atomic_load(&d->epoch_rx);
-	if (vs_epoch_is_ring(e) || atomic_load(&d->epoch_tx) != e) {
+	if (vs_is_remote(c)) {
+		if (!vs_remote->freeze(c, fd))
+			vs_corrupt(d);
+		leave_ring(c, fd);
+	} else if (vs_epoch_is_ring(e) || atomic_load(&d->epoch_tx) != e) {
 		enum vs_locked l = vs_lock(&d->tx_lock); /* the sender does nothing meanwhile */
 		if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
 			vs_tx_end_ring(d);
@@ -541,7 +627,7 @@ static void close_rx(const struct vs_conn *c, int fd)
 		struct linger reset = { 1, 0 };
 		vs_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 	} else if (vs_epoch_is_ring(atomic_load(&d->epoch_rx))) {
-		settle(d, fd, atomic_load(&d->epoch_rx), false);
+		settle(c, fd, atomic_load(&d->epoch_rx), false);
 	}
 	vs_unlock(&d->rx_lock);
 }
@@ -556,6 +642,8 @@ void vs_conn_closing(const struct vs_conn *c, int fd)
 
 void vs_conn_left(const struct vs_conn *c)
 {
+	if (vs_conn_current(c) && vs_remote)
+		vs_remote->left(c);
 	if (vs_conn_current(c))
 		vs_arena_detach(c->slot, c->side);
 }

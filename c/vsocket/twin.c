@@ -159,11 +159,15 @@ enum vs_kind vs_twin_identify(int fd, uint64_t *cookie, struct vs_key *key, int 
 	*side = order > 0;
 	key->end[*side] = e[0];
 	key->end[!*side] = e[1];
-	if (order == 0 || !is_local(&e[1], &e[0], &peer))
+	*cookie = 0;
+	if (order == 0)
 		return VS_KIND_REMOTE;
-	if (get_u64(fd, SO_COOKIE, cookie) < 0 || get_u64(fd, SO_NETNS_COOKIE, &key->netns) < 0 || *cookie == 0)
+	bool local = is_local(&e[1], &e[0], &peer);
+	if (get_u64(fd, SO_COOKIE, cookie) < 0 || get_u64(fd, SO_NETNS_COOKIE, &key->netns) < 0 || *cookie == 0) {
+		*cookie = 0;
 		return VS_KIND_REMOTE;
-	return VS_KIND_LOCAL;
+	}
+	return local ? VS_KIND_LOCAL : VS_KIND_REMOTE;
 }
 
 /* The counters of the answer's attribute INET_DIAG_INFO. */

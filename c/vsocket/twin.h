@@ -8,11 +8,11 @@
 enum vs_kind {
 	VS_KIND_OTHER,	 /* no TCP socket */
 	VS_KIND_WAITING, /* a TCP socket that is not connected (yet) */
-	VS_KIND_REMOTE,	 /* connected to another host, to itself, or in a way that is never accelerated */
+	VS_KIND_REMOTE,	 /* connected to another host; without a cookie: to itself, or in a way that is never accelerated */
 	VS_KIND_LOCAL,	 /* connected to this host */
 };
 
-/* Finds out what `fd` is; for connected ones also its addresses and which end of the key it is, for VS_KIND_LOCAL its cookie and network
+/* Finds out what `fd` is; for connected ones also its addresses and which end of the key it is, its cookie and network
  * namespace. */
 enum vs_kind vs_twin_identify(int fd, uint64_t *cookie, struct vs_key *key, int *side);
 

@@ -1,6 +1,7 @@
 /* tx.c - the sending half of a connection. */
 #define _GNU_SOURCE
 #include "epoch.h"
+#include "remote.h"
 #include "sys.h"
 #include "twin.h"
 #include "watch.h"
@@ -18,6 +19,8 @@
 #define PURE_SPIN_NS 2000u
 #define WORTH_BYTES ((size_t)16 << 10)
 
+const struct vs_remote_ops *vs_remote;
+
 void vs_tx_end_ring(struct vs_dir *d)
 {
 	uint32_t e = atomic_load_explicit(&d->epoch_tx, memory_order_relaxed) + 1;
@@ -28,13 +31,27 @@ void vs_tx_end_ring(struct vs_dir *d)
 	atomic_store(&d->epoch_tx, e & VS_EPOCH_MASK);
 }
 
-/* For a single call that only the kernel can make. */
-static void end_for_call(struct vs_dir *d)
+/* Ends the ring epoch. On the other road all of it must have arrived before anything else is sent; when that cannot be found out, the
+ * connection is lost. Afterwards something may have been given back. */
+static void end_ring(const struct vs_conn *c, int fd)
 {
+	struct vs_dir *d = vs_tx(c);
+	if (vs_is_remote(c) && !vs_remote->end(c, fd)) {
+		vs_corrupt(d);
+		vs_sys(SYS_shutdown, fd, SHUT_RDWR);
+	}
+	if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
+		vs_tx_end_ring(d);
+}
+
+/* For a single call that only the kernel can make. */
+static void end_for_call(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_tx(c);
 	if (!vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
 		return;
 	atomic_fetch_add_explicit(&d->tx_natives, 1, memory_order_relaxed);
-	vs_tx_end_ring(d);
+	end_ring(c, fd);
 }
 
 static void repair(struct vs_dir *d, int fd)
@@ -66,8 +83,7 @@ static bool lock_tx(const struct vs_conn *c, int fd)
 	return true;
 }
 
-/* One byte on the twin tells whoever waits on it. False when the receiver is gone. */
-static bool ring_bell(struct vs_dir *d, int fd, uint32_t epoch)
+bool vs_tx_ring_bell(struct vs_dir *d, int fd, uint32_t epoch)
 {
 	/* Room is certain but for a full queue of somebody else's making; then it is waited for. */
 	long r = vs_sys_send(fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -86,7 +102,7 @@ static bool ring_bell(struct vs_dir *d, int fd, uint32_t epoch)
 }
 
 /* After new data in the ring (a full fence lies in between). False when nobody will read it. */
-static bool notify(struct vs_dir *d, int fd, uint32_t epoch)
+static bool notify_here(struct vs_dir *d, int fd, uint32_t epoch)
 {
 	uint32_t bell = atomic_load(&d->bell);
 	for (;;) {
@@ -95,7 +111,7 @@ static bool notify(struct vs_dir *d, int fd, uint32_t epoch)
 		if (VS_BELL_EPOCH(bell) == epoch && state != VS_ARMED && state != VS_SEEN)
 			return true;
 		if (atomic_compare_exchange_weak(&d->bell, &bell, VS_BELL(epoch, VS_RINGING)))
-			return ring_bell(d, fd, epoch);
+			return vs_tx_ring_bell(d, fd, epoch);
 	}
 }
 
@@ -103,7 +119,7 @@ bool vs_tx_ring_asked(const struct vs_conn *c, int fd)
 {
 	struct vs_dir *d = vs_tx(c);
 	uint32_t e = atomic_load(&d->epoch_tx);
-	return vs_epoch_is_ring(e) && atomic_load(&d->tail) != atomic_load(&d->head) && notify(d, fd, e);
+	return !vs_is_remote(c) && vs_epoch_is_ring(e) && atomic_load(&d->tail) != atomic_load(&d->head) && notify_here(d, fd, e);
 }
 
 static void keep_options(const struct vs_conn *c, int fd)
@@ -161,17 +177,18 @@ static bool worth_it(const struct vs_dir *d, size_t n)
 static bool promote(const struct vs_conn *c, int fd, size_t n)
 {
 	struct vs_dir *d = vs_tx(c);
-	if (!worth_it(d, n))
+	bool remote = vs_is_remote(c);
+	if (remote ? !vs_remote->may_start(c) : !worth_it(d, n))
 		return false;
 	uint32_t e = atomic_load_explicit(&d->epoch_tx, memory_order_relaxed);
 	if (atomic_load_explicit(&d->plain, memory_order_relaxed) || atomic_load(&d->epoch_rx) != e ||
-	    atomic_load(&d->native_readers) || atomic_load(&d->native_senders) || !verified(c))
+	    (!remote && atomic_load(&d->native_readers)) || atomic_load(&d->native_senders) || !verified(c))
 		return false;
 	uint64_t sent, tail = atomic_load(&d->tail);
 	bool open;
 	/* Writable: a doorbell will find room, even behind what is still to be sent. */
 	struct pollfd room = { .fd = fd, .events = POLLOUT };
-	if (atomic_load(&d->head) != tail || vs_sys_poll_now(&room, 1) != 1 || room.revents != POLLOUT || !vs_helper_start(c) ||
+	if (atomic_load(&d->head) != tail || vs_sys_poll_now(&room, 1) != 1 || room.revents != POLLOUT || (!remote && !vs_helper_start(c)) ||
 	    vs_twin_sent(fd, &sent, &open) || !open)
 		return false;
 	keep_options(c, fd);
@@ -185,6 +202,11 @@ static bool promote(const struct vs_conn *c, int fd, size_t n)
 	atomic_store(&d->twin_sent, sent);
 	d->head_seen = tail;
 	atomic_store(&d->epoch_tx, e);
+	if (remote) {
+		atomic_fetch_add_explicit(&d->tx_promotions, 1, memory_order_relaxed);
+		vs_remote->start(c); /* else the link is broken, which comes out soon enough */
+		return true;
+	}
 	/* A reader that has gone into the kernel meanwhile, or a refusal, ends the epoch before it holds anything. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load(&d->native_readers) || atomic_load(&d->plain)) {
@@ -196,11 +218,14 @@ static bool promote(const struct vs_conn *c, int fd, size_t n)
 }
 
 /* Waits a moment for the receiver to make room. */
-static bool wait_for_room(struct vs_dir *d, uint64_t tail, uint32_t size)
+static bool wait_for_room(const struct vs_conn *c, uint64_t tail, uint32_t size)
 {
+	struct vs_dir *d = vs_tx(c);
 	uint64_t seen = d->head_seen, start = vs_now_ns(), since = start;
 	uint32_t budget = d->full_spin_ns ? d->full_spin_ns : FULL_SPIN_NS;
 	for (;;) {
+		if (vs_is_remote(c))
+			vs_remote->poll();
 		for (int i = 0; i < 32; i++) {
 			uint64_t head = atomic_load_explicit(&d->head, memory_order_acquire);
 			if (tail - head <= size - size / 4) {
@@ -246,7 +271,7 @@ static void put(const struct vs_conn *c, int fd, struct vs_cursor *from)
 	uint64_t tail = atomic_load_explicit(&d->tail, memory_order_relaxed);
 	if (!vs_size_ok(size)) {
 		vs_corrupt(d);
-		vs_tx_end_ring(d);
+		end_ring(c, fd);
 		return;
 	}
 	atomic_store_explicit(&d->tx_cpu, (uint32_t)sched_getcpu() + 1, memory_order_relaxed);
@@ -258,29 +283,29 @@ static void put(const struct vs_conn *c, int fd, struct vs_cursor *from)
 		}
 		if (used > size) { /* a head that was never so */
 			vs_corrupt(d);
-			vs_tx_end_ring(d);
+			end_ring(c, fd);
 			return;
 		}
-		if (used == size && !wait_for_room(d, tail, size)) {
+		if (used == size && !wait_for_room(c, tail, size)) {
 			atomic_fetch_add_explicit(&d->tx_overflows, 1, memory_order_relaxed);
 			if (d->ring_next < VS_RING_MAX)
 				d->ring_next *= 2;
-			vs_tx_end_ring(d);
+			end_ring(c, fd);
 			return;
 		}
 		used = tail - d->head_seen;
 		size_t n = from->left < size - used ? from->left : size - used;
 		if (n > CHUNK)
 			n = CHUNK;
-		if (vs_watched(d))
+		if (vs_watched(d) && !vs_is_remote(c))
 			vs_watch_sent(c->slot, c->side, *from, n, tail);
 		vs_ring_put(ring, size, tail, from, n);
 		tail += n;
 		atomic_exchange(&d->tail, tail); /* publishes, and orders it before the look at the doorbell's word */
 		atomic_store_explicit(&d->tx_ring_bytes, d->tx_ring_bytes + n, memory_order_relaxed);
-		if (!notify(d, fd, e)) {
+		if (!(vs_is_remote(c) ? vs_remote->sent(c, fd, tail - n, n) : notify_here(d, fd, e))) {
 			atomic_fetch_or(&d->plain, VS_PLAIN_SHUT);
-			vs_tx_end_ring(d);
+			end_ring(c, fd);
 			return;
 		}
 	}
@@ -294,16 +319,19 @@ long vs_tx_give_back(const struct vs_conn *c, int fd)
 	unsigned char *ring = vs_ring_of(c->slot, c->side);
 	if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
 		vs_tx_end_ring(d);
+	/* As the receiver lays it down; on the other road it lies where we put it. */
+	struct vs_boundary *before = vs_boundary_of(d, atomic_load(&d->epoch_tx) - 1);
+	const uint32_t size = vs_is_remote(c) && vs_size_ok(atomic_load(&before->size)) ? atomic_load(&before->size) : VS_RING_MAX;
 	for (;;) {
 		uint64_t head = atomic_load(&d->head), tail = atomic_load(&d->tail);
-		const uint32_t size = VS_RING_MAX; /* as the receiver lays it down */
 		if (tail - head > size) {
 			vs_corrupt(d);
 			head = tail;
 		}
 		if (head == tail) {
 			uint32_t e = atomic_load(&d->epoch_tx);
-			atomic_store(&d->epoch_rx, e);
+			if (!vs_is_remote(c))
+				atomic_store(&d->epoch_rx, e);
 			atomic_store(&d->bell, VS_BELL(e, VS_ARMED));
 			return 0;
 		}
@@ -351,17 +379,24 @@ long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int f
 		if (flags & ~KNOWN_FLAGS) {
 			if (flags & MSG_OOB)
 				atomic_fetch_or(&d->plain, VS_PLAIN_URGENT);
-			end_for_call(d);
+			end_for_call(c, fd);
 		} else if (total > 0) {
 			bool ring = vs_epoch_is_ring(atomic_load_explicit(&d->epoch_tx, memory_order_relaxed));
 			if (ring && !peer_open(d, fd)) {
 				atomic_fetch_or(&d->plain, VS_PLAIN_SHUT);
-				vs_tx_end_ring(d);
+				end_ring(c, fd);
+			} else if (ring && vs_is_remote(c) && !vs_remote->may_start(c)) {
+				end_ring(c, fd);
 			} else if (ring || promote(c, fd, total)) {
 				put(c, fd, from);
 			}
 		}
 		*done = total - from->left;
+		if (vs_is_remote(c)) {
+			if (from->left > 0)
+				settle_given_back(c, fd, flags & ~MSG_DONTWAIT);
+			vs_remote->moved(c, total, from->left == 0);
+		}
 		if (from->left == 0 && total > 0) {
 			r = (long)total;
 		} else {
@@ -382,7 +417,8 @@ void vs_tx_demote(const struct vs_conn *c, int fd, enum vs_plain why)
 		return;
 	atomic_fetch_or(&d->plain, why);
 	if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
-		vs_tx_end_ring(d);
+		end_ring(c, fd);
+	settle_given_back(c, fd, 0);
 	vs_unlock(&d->tx_lock);
 }
 
@@ -392,6 +428,8 @@ void vs_tx_closing(const struct vs_conn *c, int fd)
 	if (!lock_tx(c, fd))
 		return;
 	atomic_fetch_or(&d->plain, VS_PLAIN_SHUT);
+	if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
+		end_ring(c, fd);
 	if (VS_BELL_STATE(atomic_load(&d->bell)) == VS_FROZEN) {
 		for (int second = 0; second < 10 && vs_tx_give_back(c, fd) == -EAGAIN; second++) {
 			struct pollfd p = { .fd = fd, .events = POLLOUT };
@@ -399,8 +437,6 @@ void vs_tx_closing(const struct vs_conn *c, int fd)
 			vs_sys(SYS_ppoll, &p, 1, &one, 0, 8);
 		}
 	}
-	if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
-		vs_tx_end_ring(d);
 	vs_unlock(&d->tx_lock);
 }
 
@@ -412,7 +448,8 @@ bool vs_tx_begin_native(const struct vs_conn *c, int fd)
 	if (!lock_tx(c, fd))
 		return false;
 	settle_given_back(c, fd, 0);
-	end_for_call(d);
+	end_for_call(c, fd);
+	settle_given_back(c, fd, 0);
 	atomic_fetch_add(&d->native_senders, 1);
 	vs_unlock(&d->tx_lock);
 	return true;

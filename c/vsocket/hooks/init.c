@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "../book.h"
 #include "../lock.h"
+#include "../remote.h"
 #include "hooks.h"
 #include "../sys.h"
 #include <dlfcn.h>
@@ -20,7 +21,12 @@ void *vs_real(const char *name)
 bool vs_in_vfork_child(void) { return vs_sys_getpid() != own_pid; }
 void vs_note_pid(void) { own_pid = vs_sys_getpid(); }
 
-static void before_fork(void) { vs_fd_hold(1); }
+static void before_fork(void)
+{
+	if (vs_remote && vs_arena)
+		vs_remote->before_fork();
+	vs_fd_hold(1);
+}
 
 static void in_parent(void) { vs_fd_forked(false); }
 
@@ -30,6 +36,8 @@ static void in_child(void)
 	vs_tid = 0;
 	vs_fd_forked(true);
 	vs_conn_forked();
+	if (vs_remote)
+		vs_remote->forked();
 	vs_arena_enlist();
 }
 

@@ -1,0 +1,102 @@
+/*
+ * link.h - a connection's queue pair in this process, from the search for its other end to its end.
+ *
+ * Locks, in this order: tx_lock or rx_lock of the slot; poll_lock (one a process: whoever has it takes completions and changes what the
+ * other end may change in slots). Whoever takes completions only tries for tx_lock, and leaves to the agent what it cannot do.
+ */
+#ifndef VS_LINK_H
+#define VS_LINK_H
+
+#include "../remote.h"
+#include "choice.h"
+#include "datagram.h"
+#include "device.h"
+#include "note.h"
+
+enum vs_link_state {
+	VS_LINK_NONE,
+	VS_LINK_FINDING,
+	VS_LINK_HELLO,
+	VS_LINK_OFFERED,
+	VS_LINK_UP,
+	VS_LINK_OVER, /* nothing goes through the queue pair any more */
+};
+
+struct vs_link {
+	struct vs_conn c;
+	int fd; /* a hint */
+	_Atomic uint32_t state;
+	/* the agent's */
+	uint16_t peer_port;
+	unsigned tries;
+	uint64_t next_ns; /* when to try again; 0: not by itself */
+	uint64_t cookie[2], peer_cookie[2];
+	struct vs_qp_address own, peer;
+	/* the queue pair; made by the agent, destroyed under all locks */
+	struct ibv_qp *qp;
+	struct ibv_mr *mr[3]; /* ring we send, ring we receive, notes */
+	struct vs_note *notes; /* VS_RECVS to receive, then 2 * VS_SENDS to send */
+	uint32_t qp_number;
+	_Atomic uint32_t outstanding, next_note;
+	_Atomic bool broken, heard, gone; /* gone: the other end has closed the connection */
+	/* as receiver */
+	_Atomic bool granted, grant_wanted;
+	uint64_t told_head;
+	uint32_t told_epoch;
+	bool rx_frozen; /* under poll_lock: what arrives is not taken */
+	_Atomic bool freezing, thawed;
+	struct vs_datagram thaw; /* the sender's answer, before `thawed` */
+	uint32_t freeze_epoch;
+	uint64_t freeze_ring;
+	/* as sender */
+	uint64_t asked_ns;
+	_Atomic bool peer_grants, bell_wanted, freeze_asked, peer_wants_rc;
+	uint32_t ask_epoch;
+	uint64_t ask_ring;
+	struct vs_datagram answer; /* to a freeze, for repetitions */
+	bool answered;
+	struct vs_choice choice;
+	_Atomic uint32_t choosing; /* a lock: lost samples do not matter */
+};
+
+extern _Atomic uint32_t vs_poll_lock;
+
+/* The link of a connection if this process has one, in whatever state. */
+struct vs_link *vs_link_of(const struct vs_conn *c);
+/* Calls `f` with every link that is not NONE. */
+void vs_link_each(void (*f)(struct vs_link *l, void *arg), void *arg);
+/* A link for a connection that has none. NULL: no memory. */
+struct vs_link *vs_link_make(const struct vs_conn *c, int fd);
+
+/* Makes queue pair and memory regions. False with the reason. */
+bool vs_link_create(struct vs_link *l, struct vs_device *d, const char **why);
+bool vs_link_connect(struct vs_link *l, struct vs_device *d);
+/* From now on the connection is the link's. */
+void vs_link_up(struct vs_link *l);
+/* Nothing will arrive any more. The slot's locks are held, or nobody else uses it. */
+void vs_link_destroy(struct vs_link *l);
+
+/* The other end is gone: nothing is waited for any more. */
+void vs_link_gone(struct vs_link *l);
+
+void vs_link_poll(void);
+/* Under tx_lock: what the receiver has asked for. */
+void vs_link_thaw(struct vs_link *l);
+/* Under rx_lock: applies the sender's answer if there is one. */
+void vs_link_settle(struct vs_link *l);
+/* Rings for the receiver, who asked, if it is still to be done. Blocks for tx_lock. */
+void vs_link_ring(struct vs_link *l);
+void vs_link_position(struct vs_link *l, uint8_t flags, uint64_t seen);
+/* Stops taking what arrives, and says up to where it was taken. */
+void vs_link_stop(struct vs_link *l, bool keep);
+
+/* agent.c */
+/* Starts the thread if there is none. */
+bool vs_agent_start(void);
+void vs_agent_wake(void);
+void vs_agent_send(struct vs_link *l, enum vs_datagram_kind kind);
+uint16_t vs_agent_port(void);
+void vs_agent_forked(void);
+extern _Atomic uint32_t vs_polls; /* counts polls of applications */
+
+#endif

@@ -1,0 +1,142 @@
+/** socket-run between two hosts: connections move to an RC queue pair and back, and a plain peer notices nothing. */
+
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { socketLibrary } from '../../ffi/paths.ts';
+import { type Host, Network } from './lib/network.ts';
+import { freshPort } from './lib/pair.ts';
+import { type Ended, listensOn, Program, until } from './lib/process.ts';
+import { requireAll } from './lib/requirements.ts';
+
+const LIMIT_MS = 60_000;
+setDefaultTimeout(LIMIT_MS);
+const BYTES = 32 << 20;
+const exchange = ['python3', join(fileURLToPath(new URL('programs', import.meta.url)), 'exchange.py')];
+let network: Network;
+let folder: string;
+let data: Buffer;
+/** Each host's own runtime directory: nothing is shared but the wire. */
+const runtime = new Map<Host, string>();
+
+beforeAll(async () => {
+  requireAll(['socat', 'python3', 'tcpdump']);
+  network = await Network.create();
+  folder = mkdtempSync(join(tmpdir(), 'socket-remote-'));
+  data = randomBytes(BYTES);
+  writeFileSync(join(folder, 'data'), data);
+  for (const host of [network.a, network.b]) runtime.set(host, mkdtempSync(join(folder, 'run-')));
+});
+afterAll(() => {
+  network?.remove();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+
+interface Choice {
+  accelerated: boolean;
+  env?: Record<string, string>;
+}
+
+function start(host: Host, argv: readonly string[], { accelerated, env }: Choice): Program {
+  const own = { RDMAKIT_RUNTIME_DIR: runtime.get(host) ?? '', ...env };
+  return new Program(argv, {
+    netns: host.netns,
+    env: accelerated ? { ...own, LD_PRELOAD: socketLibrary() } : own,
+    limit_ms: LIMIT_MS,
+  });
+}
+
+const ALWAYS = { RDMAKIT_SOCKET_RING: 'always' };
+const MODES: [string, Choice, Choice][] = [
+  ['both ends, every byte that can', { accelerated: true, env: ALWAYS }, { accelerated: true, env: ALWAYS }],
+  ['both ends, by measurement', { accelerated: true }, { accelerated: true }],
+  ['only the server', { accelerated: true, env: ALWAYS }, { accelerated: false }],
+  ['only the client', { accelerated: false }, { accelerated: true, env: ALWAYS }],
+];
+
+async function listening(server: Program, port: number): Promise<void> {
+  await until('the server listens', () => !server.alive || listensOn(server.pid, port));
+}
+
+describe.each(MODES)('%s', (_, server, client) => {
+  test.each(['ipv4', 'ipv6'] as const)('socat moves a file over %s', async (family) => {
+    const port = freshPort();
+    const out = join(folder, `out-${port}`);
+    const [kind, address] = family === 'ipv4' ? ['TCP4', network.b.ipv4] : ['TCP6', `[${network.b.ipv6}]`];
+    const receiver = start(network.b, ['socat', '-u', `${kind}-LISTEN:${port}`, `CREATE:${out}`], server);
+    await listening(receiver, port);
+    const source = `FILE:${join(folder, 'data')}`;
+    const sender = start(network.a, ['socat', '-u', source, `${kind}:${address}:${port}`], client);
+    expect(await sender.ended).toMatchObject({ code: 0, stderr: '' });
+    expect(await receiver.ended).toMatchObject({ code: 0, stderr: '' });
+    expect(sha256(readFileSync(out))).toBe(sha256(data));
+  });
+
+  test('question and answer, every byte checked', async () => {
+    const port = freshPort();
+    const [host, rounds] = [network.b.ipv4, '4000'];
+    const answering = start(network.b, [...exchange, 'answer', host, `${port}`], server);
+    await listening(answering, port);
+    const asking = start(network.a, [...exchange, 'ask', host, `${port}`, rounds], client);
+    expect(await asking.ended).toMatchObject({ code: 0, stderr: '' });
+    expect(await answering.ended).toMatchObject({ code: 0, stderr: '' });
+  });
+});
+
+/** The payload bytes of each direction of the only TCP connection in a capture, told by its sequence numbers. */
+function streamBytes(text: string): Map<string, number> {
+  const bytes = new Map<string, number>();
+  for (const line of text.split('\n')) {
+    const match = /IP6? (\S+) > \S+: .* seq \d+:(\d+),/.exec(line);
+    if (match?.[1]) bytes.set(match[1], Math.max(bytes.get(match[1]) ?? 0, Number(match[2]) - 1));
+  }
+  return bytes;
+}
+
+test('a plain peer: its TCP flow carries the application’s bytes and no other', async () => {
+  const port = freshPort();
+  const capture = join(folder, 'capture');
+  const watching = new Program(
+    [
+      'tcpdump',
+      '-n',
+      '-S',
+      '--immediate-mode',
+      '-s',
+      '96',
+      '-i',
+      network.b.netdev,
+      '-w',
+      capture,
+      'tcp',
+      'port',
+      `${port}`,
+    ],
+    { netns: network.b.netns, limit_ms: LIMIT_MS },
+  );
+  await until('tcpdump captures', () => watching.stderr.includes('listening on'));
+  const answering = start(network.b, [...exchange, 'answer', network.b.ipv4, `${port}`], {
+    accelerated: false,
+  });
+  await listening(answering, port);
+  const asking = start(
+    network.a,
+    [...exchange, 'ask', network.b.ipv4, `${port}`, '500'],
+    MODES[0]?.[1] ?? { accelerated: true },
+  );
+  const ended: Ended = await asking.ended;
+  expect(ended).toMatchObject({ code: 0, stderr: '' });
+  expect((await answering.ended).code).toBe(0);
+  watching.kill('SIGINT');
+  await watching.ended;
+  const read = await new Program(['tcpdump', '-n', '-r', capture]).ended;
+  const [sent, received] = /(\d+) (\d+)/.exec(ended.stdout)?.slice(1).map(Number) ?? [];
+  const seen = streamBytes(read.stdout);
+  expect(seen.get(`${network.b.ipv4}.${port}`)).toBe(received ?? -1);
+  expect([...seen.entries()].find(([from]) => from !== `${network.b.ipv4}.${port}`)?.[1]).toBe(sent ?? -1);
+});
