@@ -255,9 +255,59 @@ static void query(void **state)
 	vk_close(&d);
 }
 
+/* Numbers in a row tell little of each other: no step between neighbours comes often, and each bit is set in about half of them. */
+static void expect_unpredictable(const uint32_t *numbers, unsigned n, unsigned bits)
+{
+	unsigned same_step = 0;
+	for (unsigned bit = 0; bit < bits; bit++) {
+		unsigned set = 0;
+		for (unsigned i = 0; i < n; i++)
+			set += numbers[i] >> bit & 1;
+		VK(set > n / 2 - n / 8 && set < n / 2 + n / 8); /* five standard deviations of 400 throws */
+	}
+	for (unsigned i = 2; i < n; i++)
+		same_step += ((numbers[i] - numbers[i - 1]) ^ (numbers[1] - numbers[0])) << (32 - bits) == 0;
+	VK(same_step < 3);
+}
+
+static void numbers_cannot_be_guessed(void **state)
+{
+	enum { N = 400 };
+	(void)state;
+	static struct ibv_qp *qps[N];
+	static struct ibv_mr *mrs[N];
+	uint32_t qpns[N], rkeys[N], slot = 0;
+	uint8_t *mem = vk_pages(VK_PAGE);
+	vk_open(&d);
+	struct ibv_cq *cq = ibv_create_cq(d.ctx, 1, NULL, NULL, 0);
+	VK(cq != NULL);
+	for (int i = 0; i < N; i++) {
+		struct ibv_qp_init_attr init = { .send_cq = cq, .recv_cq = cq, .qp_type = IBV_QPT_RC, .cap = { 1, 1, 1, 1, 0 } };
+		qps[i] = ibv_create_qp(d.pd, &init);
+		mrs[i] = vk_reg(&d, mem, VK_PAGE, VK_RW);
+		VK(qps[i] != NULL);
+		qpns[i] = qps[i]->qp_num;
+		rkeys[i] = mrs[i]->rkey;
+		VK(i == 0 || qpns[i] >> 16 == slot); /* the high byte says whose it is */
+		slot = qpns[i] >> 16;
+	}
+	expect_unpredictable(qpns, N, 16);
+	expect_unpredictable(rkeys, N, 32);
+	for (int i = 0; i < N; i++) {
+		VK_EQ(ibv_destroy_qp(qps[i]), 0);
+		VK_EQ(ibv_dereg_mr(mrs[i]), 0);
+	}
+	VK_EQ(ibv_destroy_cq(cq), 0);
+	vk_close(&d);
+	vk_unpages(mem, VK_PAGE);
+}
+
 int main(int argc, char **argv)
 {
 	vk_start(argc, argv, NULL, 0);
-	const struct CMUnitTest tests[] = { cmocka_unit_test(transitions), cmocka_unit_test(bad_values), cmocka_unit_test(posting), cmocka_unit_test(query) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(transitions), cmocka_unit_test(bad_values), cmocka_unit_test(posting), cmocka_unit_test(query),
+		cmocka_unit_test(numbers_cannot_be_guessed),
+	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -171,6 +171,7 @@ struct sr_wire_qp {
 	struct sr_icrc_path from_peer; /* the way back, once the peer's source port is known */
 	in_port_t peer_port;
 	bool ours;	      /* the peer is one of our devices */
+	in_port_t port;	      /* `ours` and connected: the one it sends from (network order) */
 	bool rts;
 	bool dead;	      /* reset while it was being worked on; freed at the end of the round */
 	bool established;     /* the first packet was seen */
