@@ -17,6 +17,7 @@
 #include <rdma/rdma_cma.h>
 #include <rdma/rdma_verbs.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -681,6 +682,62 @@ static int end(void **state)
 	return 0;
 }
 
+static struct {
+	struct rdma_event_channel *channel;
+	atomic_int entered, result;
+} waiter;
+
+static void interrupted(int signal) { (void)signal; }
+
+static void *wait_in_it(void *arg)
+{
+	struct rdma_cm_event *event;
+	(void)arg;
+	atomic_store(&waiter.entered, 1);
+	int result = rdma_get_cm_event(waiter.channel, &event);
+	atomic_store(&waiter.result, result < 0 ? errno : 1000);
+	return NULL;
+}
+
+/* As with a descriptor of the kernel's: who waits in a channel that is destroyed goes on waiting, who comes later is told. */
+static void a_destroyed_channel(void **state)
+{
+	struct sigaction act = { .sa_handler = interrupted }, old;
+	struct rdma_cm_event *event;
+	pthread_t thread;
+	(void)state;
+	for (int late = 0; late < 2; late++) {
+		waiter.channel = rdma_create_event_channel();
+		assert_non_null(waiter.channel);
+		atomic_store(&waiter.entered, 0);
+		atomic_store(&waiter.result, 0);
+		assert_int_equal(pthread_create(&thread, NULL, wait_in_it, NULL), 0);
+		while (!atomic_load(&waiter.entered))
+			usleep(100);
+		usleep(late ? 20000 : 0); /* it waits, or is about to */
+		rdma_destroy_event_channel(waiter.channel);
+		assert_int_equal(rdma_get_cm_event(waiter.channel, &event), -1);
+		assert_int_equal(errno, EBADF);
+		usleep(20000);
+		int result = atomic_load(&waiter.result);
+		if (late || result == 0) {
+			assert_int_equal(result, 0);
+			sigaction(SIGUSR1, &act, &old);
+			/* A poll() that is interrupted looks once more first, and finds a closed descriptor. */
+			while (!atomic_load(&waiter.result)) {
+				pthread_kill(thread, SIGUSR1);
+				usleep(1000);
+			}
+			pthread_join(thread, NULL);
+			sigaction(SIGUSR1, &old, NULL);
+			assert_int_equal(atomic_load(&waiter.result), EINTR);
+		} else {
+			pthread_join(thread, NULL);
+			assert_int_equal(result, EBADF);
+		}
+	}
+}
+
 static int world(void **state)
 {
 	(void)state;
@@ -697,7 +754,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(connections), T(the_descriptor_tells_the_truth), T(ports), T(the_nearest_listener), T(an_unfetched_request),
-		T(without_a_queue_pair), T(a_udp_service), T(groups), T(the_synchronous_way), T(another_channel), T(wrong_calls),
+		T(without_a_queue_pair), T(a_udp_service), T(groups), T(the_synchronous_way), T(another_channel), T(a_destroyed_channel), T(wrong_calls),
 		T(a_device_that_goes_away), T(nothing_leaks), T(many_alive),
 #ifndef __SANITIZE_THREAD__ /* it cannot follow a fork into threads */
 		T(a_killed_peer),

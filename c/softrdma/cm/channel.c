@@ -3,11 +3,50 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "cm.h"
+
+/*
+ * Programs (rping is one) destroy a channel while another thread of theirs waits in it, or comes to wait in it. The kernel's descriptor
+ * allows that: who waits goes on waiting, who comes is told EBADF. So a channel stays in memory while somebody is in it, and whether
+ * one lives is asked of this list and not of the memory it was in.
+ */
+static pthread_mutex_t living_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct sr_list living = { &living, &living };
+
+/* False: it was destroyed. Else its memory stays until leave(). */
+static bool enter(struct sr_cm_channel *c)
+{
+	bool found = false;
+	pthread_mutex_lock(&living_lock);
+	sr_list_for(n, next, &living)
+		found |= sr_list_entry(n, struct sr_cm_channel, node) == c;
+	if (found)
+		c->waiters++;
+	pthread_mutex_unlock(&living_lock);
+	return found;
+}
+
+static void leave(struct sr_cm_channel *c)
+{
+	pthread_mutex_lock(&living_lock);
+	bool last = --c->waiters == 0 && c->dead;
+	pthread_mutex_unlock(&living_lock);
+	if (last)
+		free(c);
+}
+
+static bool is_dead(struct sr_cm_channel *c)
+{
+	pthread_mutex_lock(&living_lock);
+	bool dead = c->dead;
+	pthread_mutex_unlock(&living_lock);
+	return dead;
+}
 
 struct sr_cm_channel *sr_cm_channel_new(void)
 {
@@ -20,13 +59,22 @@ struct sr_cm_channel *sr_cm_channel_new(void)
 		return NULL;
 	}
 	sr_list_init(&c->events);
+	pthread_mutex_lock(&living_lock);
+	sr_list_add_tail(&living, &c->node);
+	pthread_mutex_unlock(&living_lock);
 	return c;
 }
 
 void sr_cm_channel_free(struct sr_cm_channel *c)
 {
+	pthread_mutex_lock(&living_lock);
+	sr_list_del(&c->node);
+	c->dead = true;
+	bool last = c->waiters == 0;
+	pthread_mutex_unlock(&living_lock);
 	close(c->channel.fd);
-	free(c);
+	if (last)
+		free(c);
 }
 
 /* A channel whose fd polls readable exactly while events wait; it may be made non-blocking with fcntl(). NULL and errno on
@@ -144,23 +192,35 @@ static void finish(struct sr_cm_event *e)
 	}
 }
 
+/* Until there may be an event. 0 or errno. In a channel that was destroyed meanwhile it waits for ever, or for a signal. */
+static int await(struct sr_cm_channel *c)
+{
+	bool dead = is_dead(c);
+	struct pollfd readable = { .fd = dead ? -1 : c->channel.fd, .events = POLLIN };
+	int flags = dead ? 0 : fcntl(c->channel.fd, F_GETFL);
+	if (flags < 0)
+		return is_dead(c) ? 0 : errno;
+	if (flags & O_NONBLOCK)
+		return EAGAIN;
+	return poll(&readable, 1, -1) < 0 ? errno : 0;
+}
+
 /* Waits for the next event; with a non-blocking channel fd fails with EAGAIN instead. 0, or -1 and errno (EINTR too). Every event
  * must be acknowledged with rdma_ack_cm_event(). */
 int rdma_get_cm_event(struct rdma_event_channel *channel, struct rdma_cm_event **event)
 {
 	if (!channel || !event)
 		return sr_cm_result(EINVAL);
+	struct sr_cm_channel *c = sr_cm_channel(channel);
+	if (!enter(c))
+		return sr_cm_result(EBADF);
 	struct sr_cm_event *e;
-	while (!(e = take(sr_cm_channel(channel)))) {
-		struct pollfd readable = { .fd = channel->fd, .events = POLLIN };
-		int flags = fcntl(channel->fd, F_GETFL);
-		if (flags < 0)
-			return -1;
-		if (flags & O_NONBLOCK)
-			return sr_cm_result(EAGAIN);
-		if (poll(&readable, 1, -1) < 0)
-			return -1;
-	}
+	int err = 0;
+	while (!err && !(e = is_dead(c) ? NULL : take(c)))
+		err = await(c);
+	leave(c);
+	if (err)
+		return sr_cm_result(err);
 	finish(e);
 	*event = &e->ev;
 	return 0;

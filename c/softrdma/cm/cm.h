@@ -19,6 +19,9 @@
 struct sr_cm_channel {
 	struct rdma_event_channel channel; /* fd: an eventfd, readable exactly while events wait */
 	struct sr_list events;		   /* of sr_cm_event.node */
+	struct sr_list node;		   /* of those that live (channel.c) */
+	unsigned waiters;		   /* threads in rdma_get_cm_event() */
+	bool dead;			   /* destroyed under them */
 };
 
 struct sr_cm_options {
