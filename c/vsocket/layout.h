@@ -76,6 +76,7 @@ struct vs_dir {
 	_Atomic uint64_t tx_ring_bytes, tx_bells, tx_promotions, tx_overflows, tx_natives;
 	/* the receiving end's own */
 	_Alignas(VS_LINE) _Atomic uint32_t rx_lock;
+	_Atomic uint32_t reading; /* the owner of rx_lock is about to read the twin of a plain epoch: none may follow it now */
 	_Atomic bool twin_read_known;
 	_Atomic uint32_t rx_error; /* an errno that the twin has told and the application has not heard yet */
 	uint64_t twin_read;	/* twin bytes ever read */

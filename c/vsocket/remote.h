@@ -14,6 +14,8 @@ struct vs_remote_ops {
 	void (*poll)(void);
 	/* As poll(), and nobody else is in the middle of it: all that had come before the call has been taken. */
 	void (*sync)(void);
+	/* As poll(), and may wait some microseconds when nothing has come for long. */
+	void (*nap)(void);
 	/* Somebody is about to sleep in the kernel: the agent takes over. */
 	void (*doze)(void);
 	/* Whether a ring epoch may begin now; under tx_lock. */
@@ -35,6 +37,8 @@ struct vs_remote_ops {
 	bool (*freeze)(const struct vs_conn *c, int fd);
 	/* What a broken link has left behind is decided. Under rx_lock. */
 	void (*settle)(const struct vs_conn *c);
+	/* How far the reader was known to have read before a freeze made it give back all from `ring` on. */
+	uint64_t (*reader)(const struct vs_conn *c, uint64_t ring);
 	/* The library reads the connection from now on, and nobody else. */
 	void (*reading)(const struct vs_conn *c);
 	/* Bytes have moved, on this road or, when not `rc`, by the kernel. */

@@ -5,20 +5,27 @@
 #include "sys.h"
 #include "twin.h"
 #include "watch.h"
+#include <linux/sockios.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 
 #define SPIN_MAX_NS 50000u
 #define SPIN_MIN_NS 1000u
 /* A round trip to another host is never shorter, and sleeping there costs more. */
 #define SPIN_MIN_REMOTE_NS 60000u
 #define SPIN_MAX_REMOTE_NS 200000u
+#define NAP_AFTER_NS 20000u
 #define PURE_SPIN_NS 2000u
 /* How long the doorbell of data that has been read is waited for. */
 #define RINGING_NS 20000u
 #define SMALL_IOV 16
 
-static void repair(struct vs_dir *d) { d->twin_read_known = false; }
+static void repair(struct vs_dir *d)
+{
+	d->twin_read_known = false;
+	atomic_store(&d->reading, 0);
+}
 
 /* Whether an empty ring needs a doorbell for its next data: somebody waits in the kernel, or may. */
 static bool must_arm(struct vs_dir *d)
@@ -137,42 +144,59 @@ static long read_twin(int fd, const struct vs_cursor *to, size_t limit, int flag
 	return vs_sys_recvmsg(fd, &m, (flags & (MSG_PEEK | MSG_TRUNC)) | MSG_DONTWAIT);
 }
 
+/* In the open plain epoch, of a direction in which a ring epoch can begin at any moment: how much of the twin is certain to be data. The
+ * sender rings only when its start has come, so what lies in the twin before we have looked for one is. 0: look again; else as recv(). */
+static long certain(const struct vs_conn *c, int fd, uint32_t e)
+{
+	struct vs_dir *d = vs_rx(c);
+	int queued = 0;
+	char byte;
+	long r = vs_sys(SYS_ioctl, fd, SIOCINQ, &queued);
+	if (r >= 0 && queued == 0)
+		r = vs_sys_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	vs_remote->sync();
+	if (atomic_load(&d->epoch_tx) != e || (queued == 0 && r > 0))
+		return 0;
+	return r < 0 ? r : queued > 0 ? queued : -ENODATA; /* the end of the stream */
+}
+
 static long read_plain(const struct vs_conn *c, int fd, uint32_t e, struct vs_cursor *to, int flags)
 {
 	struct vs_dir *d = vs_rx(c);
 	uint64_t limit = UINT64_MAX;
 	uint32_t t = atomic_load(&d->epoch_tx);
+	/* The count must be known before a boundary can appear in what is read. */
+	if (!know_twin_read(d, fd))
+		return -EIO;
 	if (t != e) {
 		uint64_t border = atomic_load(&vs_boundary_of(d, e + 1)->twin);
-		if (!know_twin_read(d, fd))
-			return -EIO;
 		if (d->twin_read >= border) {
 			atomic_store(&d->epoch_rx, (e + 1) & VS_EPOCH_MASK);
 			return VS_NATIVE; /* look again */
 		}
 		limit = border - d->twin_read;
+	} else if (atomic_load_explicit(&d->expecting, memory_order_relaxed)) {
+		long n = certain(c, fd, e);
+		if (n <= 0)
+			return n == 0 ? VS_NATIVE : n == -ENODATA ? 0 : n;
+		limit = (uint64_t)n;
 	} else {
-		/* The count must be known before a boundary can appear in what is read. */
-		if (!know_twin_read(d, fd))
-			return -EIO;
+		/* No ring epoch may begin, and end, while we read: what lies behind it would be read before it. */
+		atomic_store(&d->reading, 1);
+		if (atomic_load(&d->epoch_tx) != e) {
+			atomic_store(&d->reading, 0);
+			return VS_NATIVE;
+		}
 	}
 	long r = read_twin(fd, to, limit > to->left ? to->left : (size_t)limit, flags);
-	if (atomic_load_explicit(&d->expecting, memory_order_relaxed))
-		vs_remote->sync();
-	if (r <= 0) {
-		/* A boundary may have come since we looked. */
+	atomic_store_explicit(&d->reading, 0, memory_order_release);
+	/* A boundary may have come since we looked. */
+	if (r <= 0)
 		return atomic_load(&d->epoch_tx) != t ? VS_NATIVE : r;
-	}
-	size_t n = (size_t)r;
-	if (t == e && atomic_load(&d->epoch_tx) != e) {
-		uint64_t border = atomic_load(&vs_boundary_of(d, e + 1)->twin);
-		if (d->twin_read + n > border) /* the last ones are doorbells */
-			n = border > d->twin_read ? (size_t)(border - d->twin_read) : 0;
-	}
 	if (!(flags & MSG_PEEK))
 		d->twin_read += (uint64_t)r;
-	vs_cursor_skip(to, n);
-	return n ? (long)n : VS_NATIVE;
+	vs_cursor_skip(to, (size_t)r);
+	return r;
 }
 
 static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cursor *to, int flags)
@@ -334,7 +358,7 @@ static bool spin(const struct vs_conn *c)
 	/* The sender can only run when we do not. */
 	bool shared_cpu = atomic_load_explicit(&d->tx_cpu, memory_order_relaxed) == (uint32_t)sched_getcpu() + 1;
 	for (;;) {
-		for (int i = 0; i < (shared_cpu ? 1 : 64); i++) {
+		for (int i = 0; i < (shared_cpu ? 1 : remote ? 8 : 64); i++) {
 			if (vs_rx_ring_ready(c)) {
 				if (start && d->spin_ns < most)
 					d->spin_ns = budget * 2 > most ? most : budget * 2;
@@ -349,7 +373,9 @@ static bool spin(const struct vs_conn *c)
 			d->spin_ns = budget / 2 < least ? least : budget / 2;
 			return false;
 		}
-		if (shared_cpu || now - start > PURE_SPIN_NS)
+		if (remote && now - start > NAP_AFTER_NS)
+			vs_remote->nap();
+		else if (shared_cpu || now - start > PURE_SPIN_NS)
 			vs_sys_yield();
 	}
 }

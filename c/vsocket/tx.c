@@ -182,7 +182,7 @@ static bool promote(const struct vs_conn *c, int fd, size_t n)
 		return false;
 	uint32_t e = atomic_load_explicit(&d->epoch_tx, memory_order_relaxed);
 	if (atomic_load_explicit(&d->plain, memory_order_relaxed) || atomic_load(&d->epoch_rx) != e ||
-	    (!remote && atomic_load(&d->native_readers)) || atomic_load(&d->native_senders) || !verified(c))
+	    (!remote && (atomic_load(&d->native_readers) || atomic_load(&d->reading))) || atomic_load(&d->native_senders) || !verified(c))
 		return false;
 	uint64_t sent, tail = atomic_load(&d->tail);
 	bool open;
@@ -209,7 +209,7 @@ static bool promote(const struct vs_conn *c, int fd, size_t n)
 	}
 	/* A reader that has gone into the kernel meanwhile, or a refusal, ends the epoch before it holds anything. */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load(&d->native_readers) || atomic_load(&d->plain)) {
+	if (atomic_load(&d->native_readers) || atomic_load(&d->reading) || atomic_load(&d->plain)) {
 		vs_tx_end_ring(d);
 		return false;
 	}
@@ -330,8 +330,13 @@ long vs_tx_give_back(const struct vs_conn *c, int fd)
 		}
 		if (head == tail) {
 			uint32_t e = atomic_load(&d->epoch_tx);
-			if (!vs_is_remote(c))
+			if (!vs_is_remote(c)) {
 				atomic_store(&d->epoch_rx, e);
+			} else { /* the other end's ring ends where it had read to */
+				uint64_t ring = atomic_load(&vs_boundary_of(d, e)->ring);
+				atomic_store(&d->tail, ring);
+				atomic_store(&d->head, vs_remote->reader(c, ring));
+			}
 			atomic_store(&d->bell, VS_BELL(e, VS_ARMED));
 			return 0;
 		}

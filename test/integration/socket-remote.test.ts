@@ -52,9 +52,16 @@ function start(host: Host, argv: readonly string[], { accelerated, env }: Choice
 }
 
 const ALWAYS = { RDMAKIT_SOCKET_RING: 'always' };
+/** Changes of the road at random, and failures of the queue pair. */
+const RANDOM = { RDMAKIT_SOCKET_RING: 'random' };
 const MODES: [string, Choice, Choice][] = [
   ['both ends, every byte that can', { accelerated: true, env: ALWAYS }, { accelerated: true, env: ALWAYS }],
   ['both ends, by measurement', { accelerated: true }, { accelerated: true }],
+  [
+    'both ends, roads changed at random',
+    { accelerated: true, env: RANDOM },
+    { accelerated: true, env: RANDOM },
+  ],
   ['only the server', { accelerated: true, env: ALWAYS }, { accelerated: false }],
   ['only the client', { accelerated: false }, { accelerated: true, env: ALWAYS }],
 ];

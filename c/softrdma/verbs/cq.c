@@ -179,7 +179,7 @@ static void be_patient(struct sr_cq *cq)
 	}
 }
 
-int sr_poll_cq(struct ibv_cq *ibcq, int num, struct ibv_wc *wc)
+static inline int poll_queue(struct ibv_cq *ibcq, int num, struct ibv_wc *wc, bool patient)
 {
 	struct sr_cq *cq = sr_cq(ibcq);
 	int n = take(cq, num, wc);
@@ -190,7 +190,8 @@ int sr_poll_cq(struct ibv_cq *ibcq, int num, struct ibv_wc *wc)
 	if (!sr_trylock()) {
 		sr_lock_want(); /* whoever holds it makes the progress */
 		sr_cpu_relax();
-		be_patient(cq);
+		if (patient)
+			be_patient(cq);
 		return 0;
 	}
 	sr_guard_this_thread();
@@ -201,10 +202,16 @@ int sr_poll_cq(struct ibv_cq *ibcq, int num, struct ibv_wc *wc)
 	sr_unlock();
 	if (n)
 		atomic_store_explicit(&cq->empty_polls, 0, memory_order_relaxed);
-	else
+	else if (patient)
 		be_patient(cq);
 	return n;
 }
+
+int sr_poll_cq(struct ibv_cq *ibcq, int num, struct ibv_wc *wc) { return poll_queue(ibcq, num, wc, true); }
+
+/* As ibv_poll_cq(), but never sleeps, however long nothing has come: for programs that wait for other things too. */
+int rdmakit_poll_cq_now(struct ibv_cq *cq, int num, struct ibv_wc *wc);
+int rdmakit_poll_cq_now(struct ibv_cq *cq, int num, struct ibv_wc *wc) { return poll_queue(cq, num, wc, false); }
 
 int sr_req_notify_cq(struct ibv_cq *ibcq, int solicited_only)
 {

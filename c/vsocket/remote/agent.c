@@ -18,6 +18,7 @@
 /* FIND is sent three times, in case one is lost or the other end is not attached yet; after that the other end finds us. */
 #define FINDS 3u
 #define TRIES 8u
+#define PATIENCE_NS UINT64_C(100000000)
 
 static struct {
 	int talk, door, wake; /* our own UDP port; the well-known one or -1; eventfd */
@@ -138,6 +139,19 @@ static void send_kind(struct vs_link *l, enum vs_datagram_kind kind, uint16_t po
 
 void vs_agent_send(struct vs_link *l, enum vs_datagram_kind kind) { send_kind(l, kind, l->peer_port); }
 
+static void answer_again(struct vs_link *l)
+{
+	const struct vs_key *k = &l->c.slot->key;
+	struct vs_datagram d = l->past.answer;
+	d.kind = VS_THAW;
+	d.from = k->end[l->c.side];
+	d.to = k->end[!l->c.side];
+	d.port = agent.port;
+	memcpy(d.cookie, l->past.cookie, sizeof d.cookie);
+	memcpy(d.your_cookie, l->past.peer_cookie, sizeof d.your_cookie);
+	send_to(&d, d.from.addr, d.to.addr, l->past.peer_port);
+}
+
 static bool random_cookie(uint64_t cookie[2])
 {
 	return vs_sys(SYS_getrandom, cookie, 16, 0) == 16 && (cookie[0] | cookie[1]);
@@ -244,7 +258,6 @@ static void take_accept(struct vs_link *l, const struct vs_datagram *d)
 	}
 	l->next_ns = 0;
 	vs_link_up(l);
-	vs_link_position(l, 0, 0); /* so that the other side knows that we are ready */
 }
 
 static void take_freeze(struct vs_link *l, const struct vs_datagram *d)
@@ -289,6 +302,10 @@ static void handle(struct vs_link *l, const struct vs_datagram *d)
 		return;
 	default:
 		break;
+	}
+	if (d->kind == VS_FREEZE && l->past.peer_port && same(d->cookie, l->past.peer_cookie) && same(d->your_cookie, l->past.cookie)) {
+		answer_again(l);
+		return;
 	}
 	/* Of the other end for certain. */
 	if (!same(d->cookie, l->peer_cookie) || !same(d->your_cookie, l->cookie) || !(l->cookie[0] | l->cookie[1]))
@@ -381,8 +398,10 @@ static void find(struct vs_link *l, uint64_t now)
 static void wind_up(struct vs_link *l, uint64_t now)
 {
 	struct vs_dir *tx = vs_tx(&l->c), *rx = vs_rx(&l->c);
-	l->next_ns = now + REPEAT_NS;
+	l->next_ns = now + (REPEAT_NS << (l->tries < 6 ? l->tries : 6));
+	l->tries++;
 	if (atomic_load(&l->broken) && !l->rx_frozen) {
+		l->tries = 0;
 		vs_link_stop(l, true);
 		vs_agent_send(l, VS_BROKEN);
 	}
@@ -406,21 +425,38 @@ static void wind_up(struct vs_link *l, uint64_t now)
 			vs_tx_give_back(&l->c, l->fd);
 		vs_unlock(&tx->tx_lock);
 	}
-	if (atomic_load(&l->freezing) || VS_BELL_STATE(atomic_load(&tx->bell)) == VS_FROZEN)
+	if ((atomic_load(&l->freezing) && atomic_load(&l->thawed)) || VS_BELL_STATE(atomic_load(&tx->bell)) == VS_FROZEN)
 		l->next_ns = now + 2000000;
+	else if (vs_link_restart(l, now))
+		return;
+	/* What the application has still to read or to send. */
 	else if (l->answered || !atomic_load(&l->broken))
-		l->next_ns = 0;
+		l->next_ns = now + PATIENCE_NS;
 }
 
 static void tick(struct vs_link *l, void *arg)
 {
 	struct plan *p = arg;
 	uint32_t state = atomic_load(&l->state);
+	/* Each end tells its place; with that side 1 knows that side 0 is ready. */
+	if (state == VS_LINK_UP && !l->greeted && (l->c.side == 0 || atomic_load(&l->heard))) {
+		atomic_store(&l->greeted, true);
+		atomic_store(&l->position_wanted, true);
+	}
+	if (state == VS_LINK_UP && atomic_load(&l->position_wanted)) {
+		uint32_t none = 0;
+		if (atomic_compare_exchange_strong(&vs_rx(&l->c)->rx_lock, &none, (uint32_t)vs_self())) {
+			if (atomic_exchange(&l->position_wanted, false))
+				vs_link_position(l, 0, 0);
+			vs_unlock(&vs_rx(&l->c)->rx_lock);
+		} else if (p->next_ns > p->now_ns + 200000)
+			p->next_ns = p->now_ns + 200000;
+	}
 	if (state == VS_LINK_UP && atomic_load(&l->bell_wanted))
 		vs_link_ring(l);
 	if (state == VS_LINK_UP && atomic_load(&l->grant_wanted) && !l->rx_frozen)
 		vs_remote->reading(&l->c);
-	bool trouble = l->qp && !atomic_load(&l->gone) && (atomic_load(&l->broken) || atomic_load(&l->freeze_asked) || atomic_load(&l->freezing));
+	bool trouble = l->qp && !atomic_load(&l->gone) && (l->rx_frozen || l->answered || atomic_load(&l->broken) || atomic_load(&l->freeze_asked) || atomic_load(&l->freezing));
 	if (trouble && l->next_ns == 0)
 		l->next_ns = 1;
 	if (l->next_ns && l->next_ns <= p->now_ns) {

@@ -77,7 +77,8 @@ static bool look_up(void)
 	       FIND(vs_verbs, reg_mr, "ibv_reg_mr") && FIND(vs_verbs, dereg_mr, "ibv_dereg_mr") &&
 	       FIND(vs_verbs, create_qp, "ibv_create_qp") && FIND(vs_verbs, modify_qp, "ibv_modify_qp") &&
 	       FIND(vs_verbs, destroy_qp, "ibv_destroy_qp") && FIND(vs_verbs, get_cq_event, "ibv_get_cq_event") &&
-	       FIND(vs_verbs, ack_cq_events, "ibv_ack_cq_events") && (FIND(lib, query_gid_table, "_ibv_query_gid_table"), true);
+	       FIND(vs_verbs, ack_cq_events, "ibv_ack_cq_events") && (FIND(lib, query_gid_table, "_ibv_query_gid_table"), true) &&
+	       (FIND(vs_verbs, poll_cq_now, "rdmakit_poll_cq_now"), true);
 #undef FIND
 }
 

@@ -30,6 +30,7 @@ struct vs_verbs {
 	int (*destroy_qp)(struct ibv_qp *);
 	int (*get_cq_event)(struct ibv_comp_channel *, struct ibv_cq **, void **);
 	void (*ack_cq_events)(struct ibv_cq *, unsigned);
+	int (*poll_cq_now)(struct ibv_cq *, int, struct ibv_wc *); /* the embedded device's own: never sleeps */
 };
 extern struct vs_verbs vs_verbs;
 

@@ -3,12 +3,15 @@
 #include "link.h"
 #include "../sys.h"
 #include "../twin.h"
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #define WR_RECV (UINT64_C(1) << 32)
 /* How long a grant is waited for before it is asked for again. */
 #define ASK_NS UINT64_C(20000000)
+/* After a failure, doubled each time. */
+#define RESTART_NS UINT64_C(100000000)
 #define GONE_NS UINT64_C(1000000)
 #define END_NS UINT64_C(10000000000)
 #define DEAD (POLLERR | POLLHUP)
@@ -104,6 +107,8 @@ bool vs_link_connect(struct vs_link *l, struct vs_device *d) { return vs_device_
 void vs_link_up(struct vs_link *l)
 {
 	struct vs_end *peer = &l->c.slot->end[!l->c.side], *own = &l->c.slot->end[l->c.side];
+	l->told_head = atomic_load(&vs_rx(&l->c)->head);
+	l->told_epoch = atomic_load(&vs_rx(&l->c)->epoch_rx);
 	atomic_store(&l->state, VS_LINK_UP);
 	atomic_store(&peer->pid, (uint32_t)vs_sys_getpid());
 	atomic_store(&peer->closed, 0);
@@ -129,6 +134,13 @@ void vs_link_destroy(struct vs_link *l)
 	l->notes = NULL;
 	if (k != VS_LOCK_NESTED)
 		vs_unlock(&vs_poll_lock);
+}
+
+/* Everything of `l` behind `restarts` begins anew. */
+static void clear(struct vs_link *l)
+{
+	const size_t kept = offsetof(struct vs_link, restarts) + sizeof l->restarts;
+	memset((char *)l + kept, 0, sizeof *l - kept);
 }
 
 static bool try_lock(_Atomic uint32_t *lock)
@@ -199,7 +211,7 @@ static void grant(struct vs_link *l)
 		return;
 	atomic_store(&d->expecting, 1);
 	atomic_store(&l->granted, true);
-	post_note(l, (struct vs_note){ .kind = VS_NOTE_GRANT, .epoch = e });
+	post_note(l, (struct vs_note){ .kind = VS_NOTE_GRANT, .epoch = e, .seen = l->grant_number });
 }
 
 /* Under tx_lock. */
@@ -218,6 +230,52 @@ static void ring_now(struct vs_link *l)
 		post_note(l, (struct vs_note){ .kind = VS_NOTE_BELL });
 }
 
+/* RDMAKIT_SOCKET_RING, for tests: `always` whatever is faster; `random` with changes at random, and failures of the link. */
+static bool random_mode(void)
+{
+	static int random = -1;
+	if (random < 0) {
+		const char *wish = getenv("RDMAKIT_SOCKET_RING");
+		random = wish && !strcmp(wish, "random");
+	}
+	return random;
+}
+
+static bool finished(const struct vs_link *l)
+{
+	const struct vs_dir *tx = vs_tx(&l->c), *rx = vs_rx(&l->c);
+	return !atomic_load(&l->freezing) && !atomic_load(&l->freeze_asked) && VS_BELL_STATE(atomic_load(&tx->bell)) != VS_FROZEN &&
+	       !vs_epoch_is_ring(atomic_load(&tx->epoch_tx)) && !vs_epoch_is_ring(atomic_load(&rx->epoch_tx)) &&
+	       atomic_load(&rx->epoch_rx) == atomic_load(&rx->epoch_tx);
+}
+
+bool vs_link_restart(struct vs_link *l, uint64_t now_ns)
+{
+	struct vs_dir *tx = vs_tx(&l->c), *rx = vs_rx(&l->c);
+	bool done = false;
+	if (!try_lock(&tx->tx_lock))
+		return false;
+	if (try_lock(&rx->rx_lock)) {
+		done = finished(l) && atomic_load(&l->state) == VS_LINK_UP;
+		if (done) {
+			atomic_store(&l->state, VS_LINK_FINDING);
+			vs_link_destroy(l);
+			if (atomic_load(&l->answered)) {
+				l->past = (struct vs_past){ .peer_port = l->peer_port, .answer = l->answer };
+				memcpy(l->past.cookie, l->cookie, sizeof l->cookie);
+				memcpy(l->past.peer_cookie, l->peer_cookie, sizeof l->peer_cookie);
+			}
+			clear(l);
+			atomic_store(&rx->expecting, 0);
+			l->next_ns = now_ns + (random_mode() ? RESTART_NS / 5 : RESTART_NS << (l->restarts < 8 ? l->restarts : 8));
+			l->restarts++;
+		}
+		vs_unlock(&rx->rx_lock);
+	}
+	vs_unlock(&tx->tx_lock);
+	return done;
+}
+
 static void take_lock(_Atomic uint32_t *lock, enum vs_locked *k) { *k = vs_lock(lock); }
 
 void vs_link_ring(struct vs_link *l)
@@ -234,6 +292,8 @@ void vs_link_ring(struct vs_link *l)
 static void take_note(struct vs_link *l, const struct vs_note *n)
 {
 	uint8_t flags = 0;
+	if (n->kind == VS_NOTE_POS && atomic_load(&l->answered))
+		return; /* it has been asked how far it is */
 	switch (vs_note_take(vs_rx(&l->c), vs_tx(&l->c), n, &flags)) {
 	case VS_NOTE_BAD:
 		break_link(l);
@@ -255,16 +315,19 @@ static void take_note(struct vs_link *l, const struct vs_note *n)
 		atomic_store(&l->peer_wants_rc, (flags & VS_NOTE_RC) != 0);
 		break;
 	case VS_NOTE_ASK:
+		l->grant_number = n->seen;
 		atomic_store(&l->grant_wanted, true);
 		grant(l);
 		break;
 	case VS_NOTE_GRANT:
-		if (n->epoch == atomic_load(&vs_tx(&l->c)->epoch_tx))
+		if (n->epoch == atomic_load(&vs_tx(&l->c)->epoch_tx) && n->seen == atomic_load(&l->ask_number))
 			atomic_store(&l->peer_grants, true);
 		break;
 	case VS_NOTE_END:
+	case VS_NOTE_WITHDRAW:
 		atomic_store(&l->granted, false);
 		atomic_store(&vs_rx(&l->c)->expecting, 0);
+		ibv_req_notify_cq(device->cq, 0); /* applications need not poll any more */
 		break;
 	case VS_NOTE_GONE:
 		vs_link_gone(l);
@@ -315,14 +378,14 @@ static void take_completion(const struct ibv_wc *wc)
 }
 
 /* Under vs_poll_lock. */
-static void take_all(void)
+static void take_all(bool patient)
 {
 	struct ibv_wc wc[16];
 	int n;
 	if (!device)
 		return;
 	do {
-		n = ibv_poll_cq(device->cq, 16, wc);
+		n = vs_verbs.poll_cq_now && !patient ? vs_verbs.poll_cq_now(device->cq, 16, wc) : ibv_poll_cq(device->cq, 16, wc);
 		for (int i = 0; i < n; i++)
 			take_completion(&wc[i]);
 	} while (n == 16);
@@ -332,7 +395,15 @@ void vs_link_poll(void)
 {
 	if (!try_lock(&vs_poll_lock))
 		return;
-	take_all();
+	take_all(false);
+	vs_unlock(&vs_poll_lock);
+}
+
+static void op_nap(void)
+{
+	if (!try_lock(&vs_poll_lock))
+		return;
+	take_all(true);
 	vs_unlock(&vs_poll_lock);
 }
 
@@ -340,19 +411,8 @@ void vs_link_poll(void)
 
 static void op_poll(void)
 {
-	/* A poll that finds the road quiet may sleep for the next packet; then the caller's other descriptors have their turn. */
-	static __thread uint64_t not_before;
-	static __thread unsigned slow;
-	uint64_t start = vs_ticks();
 	atomic_fetch_add_explicit(&vs_polls, 1, memory_order_relaxed);
-	if (start < not_before)
-		return;
 	vs_link_poll();
-	uint64_t end = vs_ticks();
-	if (end - start <= VS_TICKS_A_MS / 64)
-		slow = 0;
-	else if (++slow >= 3)
-		not_before = end + VS_TICKS_A_MS / 4;
 }
 
 static void op_sync(void)
@@ -360,7 +420,7 @@ static void op_sync(void)
 	enum vs_locked k = vs_lock(&vs_poll_lock);
 	if (k == VS_LOCK_NESTED)
 		return;
-	take_all();
+	take_all(false);
 	vs_unlock(&vs_poll_lock);
 }
 
@@ -369,6 +429,15 @@ static void op_doze(void)
 	if (device)
 		ibv_req_notify_cq(device->cq, 0);
 	vs_link_poll();
+}
+
+static bool toss(struct vs_link *l)
+{
+	static __thread uint64_t x;
+	x = (x ? x : vs_ticks() | 1) * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	if ((x >> 33) % 4096 == 0)
+		break_link(l);
+	return (x >> 40) % 8 != 0;
 }
 
 static bool always(void)
@@ -382,22 +451,33 @@ static bool always(void)
 }
 
 /* Side 0 chooses for both. */
-static bool wants_rc(const struct vs_link *l)
+static bool wants_rc(struct vs_link *l)
 {
+	if (random_mode())
+		return toss(l);
 	return always() || (l->c.side == 0 ? l->choice.rc : atomic_load(&l->peer_wants_rc));
 }
 
 static bool op_may_start(const struct vs_conn *c)
 {
 	struct vs_link *l = vs_link_of(c);
-	if (!l || !usable(l) || !wants_rc(l) || atomic_load(&c->slot->end[c->side].holders) != 1)
+	if (!l || !usable(l) || l->rx_frozen || atomic_load(&l->answered))
 		return false;
+	if (!wants_rc(l) || atomic_load(&c->slot->end[c->side].holders) != 1) {
+		/* Looking here after every read costs the receiver time. */
+		if (atomic_exchange(&l->peer_grants, false) && has_room(l)) {
+			atomic_fetch_add(&l->ask_number, 1);
+			post_note(l, (struct vs_note){ .kind = VS_NOTE_WITHDRAW });
+		}
+		return false;
+	}
 	if (vs_epoch_is_ring(atomic_load(&vs_tx(c)->epoch_tx)) || atomic_exchange(&l->peer_grants, false))
 		return true;
 	uint64_t now = vs_now_ns();
-	if (now - l->asked_ns > ASK_NS && (c->side == 0 || atomic_load(&l->heard)) && has_room(l)) {
+	if (now - l->asked_ns > (random_mode() ? ASK_NS / 100 : ASK_NS) && (c->side == 0 || atomic_load(&l->heard)) && has_room(l)) {
 		l->asked_ns = now;
-		post_note(l, (struct vs_note){ .kind = VS_NOTE_ASK });
+		post_note(l, (struct vs_note){ .kind = VS_NOTE_ASK, .seen = atomic_fetch_add(&l->ask_number, 1) + 1 });
+		ibv_req_notify_cq(device->cq, 0); /* the answer is for the agent */
 	}
 	return false;
 }
@@ -514,9 +594,11 @@ void vs_link_thaw(struct vs_link *l)
 {
 	struct vs_dir *d = vs_tx(&l->c);
 	uint32_t e = atomic_load(&d->epoch_tx), asked = l->ask_epoch;
-	uint64_t ring = l->ask_ring, head = atomic_load(&d->head), tail = atomic_load(&d->tail);
+	uint64_t ring = l->ask_ring, head, tail = atomic_load(&d->tail);
 	bool in_ring = vs_epoch_is_ring(e);
 	struct vs_boundary *b = vs_boundary_of(d, e);
+	enum vs_locked k = vs_lock(&vs_poll_lock); /* no position may come in between */
+	head = atomic_load(&d->head);
 	if (!l->answered) {
 		struct vs_datagram a = { .epoch = e & ~1u };
 		if (in_ring && asked == ((e + 1) & VS_EPOCH_MASK)) { /* it has all, and knows the end of the epoch */
@@ -528,6 +610,7 @@ void vs_link_thaw(struct vs_link *l)
 				from = tail;
 			}
 			a = (struct vs_datagram){ .epoch = e, .ring = from, .twin_start = atomic_load(&b->twin) };
+			l->known_head = head;
 			atomic_store(&d->head, from);
 			vs_tx_end_ring(d);
 			b = vs_boundary_of(d, e + 1);
@@ -535,6 +618,8 @@ void vs_link_thaw(struct vs_link *l)
 			a.twin = atomic_load(&b->twin);
 			if (from != tail)
 				atomic_store(&d->bell, VS_BELL((e + 1) & VS_EPOCH_MASK, VS_FROZEN));
+			else
+				atomic_store(&d->head, head);
 		} else if (!in_ring && e > 0 && asked == e - 1) { /* we had ended it, and it had all */
 			a = (struct vs_datagram){ .epoch = e - 1, .ring = atomic_load(&b->ring), .twin = atomic_load(&b->twin),
 						  .twin_start = atomic_load(&vs_boundary_of(d, e - 1)->twin) };
@@ -542,8 +627,9 @@ void vs_link_thaw(struct vs_link *l)
 		l->answer = a;
 		l->answered = true;
 	}
+	if (k != VS_LOCK_NESTED)
+		vs_unlock(&vs_poll_lock);
 	atomic_store(&l->peer_grants, false);
-	atomic_store(&l->state, VS_LINK_OVER);
 	atomic_store(&l->freeze_asked, false);
 	vs_agent_send(l, VS_THAW);
 }
@@ -577,12 +663,17 @@ static void op_arm(const struct vs_conn *c, uint64_t seen)
 void vs_link_stop(struct vs_link *l, bool keep)
 {
 	struct vs_dir *d = vs_rx(&l->c);
+	struct ibv_qp_attr error = { .qp_state = IBV_QPS_ERR };
 	enum vs_locked k = vs_lock(&vs_poll_lock);
-	if (keep)
-		take_all();
+	/* From here on the peer is told of nothing more that it has arrived; what it was told of is taken. */
+	if (l->qp)
+		vs_verbs.modify_qp(l->qp, &error, IBV_QP_STATE);
+	take_all(false);
+	atomic_store(&l->broken, true);
 	l->rx_frozen = true;
 	l->freeze_epoch = atomic_load(&d->epoch_tx);
-	l->freeze_ring = keep ? atomic_load(&d->tail) : atomic_load(&d->head);
+	/* When it has ended the epoch, what follows is on the twin, and the rest of the ring is for readers with the library. */
+	l->freeze_ring = keep || !vs_epoch_is_ring(l->freeze_epoch) ? atomic_load(&d->tail) : atomic_load(&d->head);
 	atomic_store(&l->granted, false);
 	atomic_store(&l->grant_wanted, false);
 	atomic_store(&l->freezing, true);
@@ -644,6 +735,12 @@ static bool op_freeze(const struct vs_conn *c, int fd)
 	return !atomic_load(&l->freezing);
 }
 
+static uint64_t op_reader(const struct vs_conn *c, uint64_t ring)
+{
+	struct vs_link *l = vs_link_of(c);
+	return l ? l->known_head : ring;
+}
+
 static void op_reading(const struct vs_conn *c)
 {
 	struct vs_link *l = vs_link_of(c);
@@ -654,12 +751,14 @@ static void op_reading(const struct vs_conn *c)
 static void op_moved(const struct vs_conn *c, size_t n, bool rc)
 {
 	struct vs_link *l = vs_link_of(c);
-	if (!l || c->side != 0 || always() || !usable(l) || !try_lock(&l->choosing))
+	if (!l || c->side != 0 || always() || random_mode() || !usable(l) || !try_lock(&l->choosing))
 		return;
 	bool changed = vs_choice_moved(&l->choice, vs_now_ns(), n, rc);
 	vs_unlock(&l->choosing);
-	if (changed)
-		vs_link_position(l, 0, 0);
+	if (changed) {
+		atomic_store(&l->position_wanted, true);
+		vs_agent_wake();
+	}
 }
 
 static bool op_died(const struct vs_conn *c)
@@ -702,8 +801,9 @@ static void leave_for_fork(struct vs_link *l, void *arg)
 	(void)arg;
 	if (atomic_load(&l->state) != VS_LINK_UP)
 		return;
-	vs_tx_demote(&l->c, l->fd, VS_PLAIN_PASSED);
-	vs_rx_demote(&l->c, l->fd, VS_PLAIN_PASSED);
+	vs_tx_demote(&l->c, l->fd, 0);
+	if (atomic_load(&vs_rx(&l->c)->expecting))
+		vs_rx_demote(&l->c, l->fd, 0);
 }
 
 static void op_before_fork(void) { vs_link_each(leave_for_fork, NULL); }
@@ -721,6 +821,7 @@ static const struct vs_remote_ops ops = {
 	.wanted = op_wanted,
 	.poll = op_poll,
 	.sync = op_sync,
+	.nap = op_nap,
 	.doze = op_doze,
 	.may_start = op_may_start,
 	.start = op_start,
@@ -731,6 +832,7 @@ static const struct vs_remote_ops ops = {
 	.arm = op_arm,
 	.freeze = op_freeze,
 	.settle = op_settle,
+	.reader = op_reader,
 	.reading = op_reading,
 	.moved = op_moved,
 	.died = op_died,

@@ -19,13 +19,24 @@ enum vs_link_state {
 	VS_LINK_HELLO,
 	VS_LINK_OFFERED,
 	VS_LINK_UP,
-	VS_LINK_OVER, /* nothing goes through the queue pair any more */
+	VS_LINK_OVER, /* for good */
+};
+
+/* What the sender of a link that is no more had answered: the answer may have been lost. */
+struct vs_past {
+	uint64_t cookie[2], peer_cookie[2];
+	uint16_t peer_port;
+	struct vs_datagram answer;
 };
 
 struct vs_link {
 	struct vs_conn c;
 	int fd; /* a hint */
 	_Atomic uint32_t state;
+	struct vs_choice choice;
+	_Atomic uint32_t choosing; /* a lock: lost samples do not matter */
+	struct vs_past past;
+	unsigned restarts;
 	/* the agent's */
 	uint16_t peer_port;
 	unsigned tries;
@@ -41,6 +52,7 @@ struct vs_link {
 	_Atomic bool broken, heard, gone; /* gone: the other end has closed the connection */
 	/* as receiver */
 	_Atomic bool granted, grant_wanted;
+	uint64_t grant_number; /* of the question that waits for its answer */
 	uint64_t told_head;
 	uint32_t told_epoch;
 	bool rx_frozen; /* under poll_lock: what arrives is not taken */
@@ -50,13 +62,13 @@ struct vs_link {
 	uint64_t freeze_ring;
 	/* as sender */
 	uint64_t asked_ns;
+	_Atomic uint64_t ask_number; /* of the last question; answers to others, and to what was withdrawn, are out of date */
+	_Atomic bool position_wanted, greeted;
 	_Atomic bool peer_grants, bell_wanted, freeze_asked, peer_wants_rc;
 	uint32_t ask_epoch;
-	uint64_t ask_ring;
+	uint64_t ask_ring, known_head;
 	struct vs_datagram answer; /* to a freeze, for repetitions */
-	bool answered;
-	struct vs_choice choice;
-	_Atomic uint32_t choosing; /* a lock: lost samples do not matter */
+	_Atomic bool answered; /* and no ring epoch of ours follows */
 };
 
 extern _Atomic uint32_t vs_poll_lock;
@@ -75,6 +87,9 @@ bool vs_link_connect(struct vs_link *l, struct vs_device *d);
 void vs_link_up(struct vs_link *l);
 /* Nothing will arrive any more. The slot's locks are held, or nobody else uses it. */
 void vs_link_destroy(struct vs_link *l);
+
+/* When nothing is left of a link that failed or was left: begins anew after a while. False: not yet. */
+bool vs_link_restart(struct vs_link *l, uint64_t now_ns);
 
 /* The other end is gone: nothing is waited for any more. */
 void vs_link_gone(struct vs_link *l);

@@ -88,6 +88,8 @@ enum vs_note_result vs_note_take(struct vs_dir *rx, struct vs_dir *tx, const str
 			*flags = n->flags;
 		return r;
 	}
+	case VS_NOTE_WITHDRAW:
+		return vs_epoch_is_ring(atomic_load(&rx->epoch_tx)) ? VS_NOTE_BAD : VS_NOTE_OK;
 	case VS_NOTE_ASK:
 	case VS_NOTE_GRANT:
 	case VS_NOTE_GONE:

@@ -18,6 +18,7 @@ enum vs_note_kind {
 	VS_NOTE_POS,	   /* receiver: it has read the ring up to `ring` and is in `epoch` */
 	VS_NOTE_ASK,	   /* sender: may a ring epoch follow? */
 	VS_NOTE_GRANT,	   /* receiver: yes, after `epoch`: it reads through the library only, and looks here after every read */
+	VS_NOTE_WITHDRAW,  /* sender: not any more; until it asks again */
 	VS_NOTE_GONE,	   /* the application has closed the connection: the queue pair goes away */
 };
 

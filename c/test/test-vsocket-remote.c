@@ -1,0 +1,196 @@
+/* test-vsocket-remote.c - the pure parts of the road to other hosts: notes, datagrams, and the choice between roads. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include "vsocket/remote/choice.h"
+#include "vsocket/remote/datagram.h"
+#include "vsocket/remote/note.h"
+
+static struct vs_dir *rx, *tx;
+
+static int set_up(void **state)
+{
+	(void)state;
+	rx = aligned_alloc(VS_LINE, sizeof *rx);
+	tx = aligned_alloc(VS_LINE, sizeof *tx);
+	memset(rx, 0, sizeof *rx);
+	memset(tx, 0, sizeof *tx);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	free(rx);
+	free(tx);
+	return 0;
+}
+
+static enum vs_note_result take(struct vs_note n)
+{
+	uint8_t flags;
+	n.magic = VS_NOTE_MAGIC;
+	return vs_note_take(rx, tx, &n, &flags);
+}
+
+static void an_epoch_from_start_to_end(void **state)
+{
+	(void)state;
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_START, .epoch = 1, .size = VS_RING_MIN, .twin = 100 }), VS_NOTE_OK);
+	assert_int_equal(rx->epoch_tx, 1);
+	assert_int_equal(rx->twin_sent, 100);
+	assert_true(vs_note_data(rx, 64 | VS_IMM_BELL));
+	assert_int_equal(rx->tail, 64);
+	assert_int_equal(rx->twin_sent, 101);
+	assert_int_equal(rx->bell, VS_BELL(1, VS_RUNG));
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_BELL }), VS_NOTE_OK);
+	assert_int_equal(rx->twin_sent, 102);
+	/* An end that does not fit what came would move bytes between the roads. */
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_END, .epoch = 2, .twin = 101, .ring = 64 }), VS_NOTE_BAD);
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_END, .epoch = 2, .twin = 102, .ring = 63 }), VS_NOTE_BAD);
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_END, .epoch = 4, .twin = 102, .ring = 64 }), VS_NOTE_BAD);
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_END, .epoch = 2, .twin = 102, .ring = 64 }), VS_NOTE_OK);
+	assert_int_equal(rx->epoch_tx, 2);
+	/* The reader is still two epochs behind. */
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_START, .epoch = 3, .size = VS_RING_MIN, .twin = 500, .ring = 64 }), VS_NOTE_BAD);
+}
+
+static void data_only_where_there_is_room(void **state)
+{
+	(void)state;
+	assert_false(vs_note_data(rx, 10));
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_START, .epoch = 1, .size = VS_RING_MIN + 1 }), VS_NOTE_BAD);
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_START, .epoch = 1, .size = VS_RING_MIN }), VS_NOTE_OK);
+	assert_false(vs_note_data(rx, 0));
+	assert_false(vs_note_data(rx, VS_RING_MIN + 1));
+	assert_false(vs_note_data(rx, 0x40000001));
+	assert_true(vs_note_data(rx, VS_RING_MIN));
+	assert_false(vs_note_data(rx, 1));
+	atomic_store(&rx->head, 1);
+	assert_true(vs_note_data(rx, 1));
+}
+
+static void the_readers_position(void **state)
+{
+	(void)state;
+	atomic_store(&tx->tail, 1000);
+	atomic_store(&tx->head, 400);
+	atomic_store(&tx->epoch_tx, 1);
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_POS, .epoch = 1, .ring = 399 }), VS_NOTE_BAD);
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_POS, .epoch = 1, .ring = 1001 }), VS_NOTE_BAD);
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_POS, .epoch = 2, .ring = 500 }), VS_NOTE_BAD);
+	assert_int_equal(tx->head, 400);
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_POS, .epoch = 1, .ring = 500 }), VS_NOTE_OK);
+	assert_int_equal(tx->head, 500);
+	/* Armed with what it has not seen yet already there: it must be rung for at once. */
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_POS, .flags = VS_NOTE_ARM, .epoch = 1, .ring = 900, .seen = 900 }), VS_NOTE_RING);
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_POS, .flags = VS_NOTE_ARM, .epoch = 1, .ring = 900, .seen = 1000 }), VS_NOTE_OK);
+	assert_int_equal(tx->bell, VS_BELL(1, VS_ARMED));
+}
+
+static void what_is_no_note(void **state)
+{
+	uint8_t flags;
+	struct vs_note n = { .magic = VS_NOTE_MAGIC + 1, .kind = VS_NOTE_GONE };
+	(void)state;
+	assert_int_equal(vs_note_take(rx, tx, &n, &flags), VS_NOTE_BAD);
+	assert_int_equal(take((struct vs_note){ .kind = 0 }), VS_NOTE_BAD);
+	assert_int_equal(take((struct vs_note){ .kind = 99 }), VS_NOTE_BAD);
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_GONE }), VS_NOTE_OK);
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_BELL }), VS_NOTE_BAD);
+}
+
+static void datagrams(void **state)
+{
+	(void)state;
+	uint8_t bytes[VS_DATAGRAM_BYTES];
+	struct vs_datagram d = { .kind = VS_OFFER, .port = 4796, .cookie = { 1, UINT64_MAX }, .your_cookie = { 3, 4 }, .epoch = 7, .ring = 8,
+				 .twin = 9, .twin_start = 10, .qp = { .number = 0xffffff, .psn = 5, .rkey = 6, .ring = 1ull << 60, .mtu = 5, .lid = 7 } };
+	struct vs_datagram back;
+	d.from.addr[15] = 1;
+	d.to.port = 0x1234;
+	vs_datagram_write(&d, bytes);
+	assert_true(vs_datagram_read(&back, bytes, sizeof bytes));
+	assert_memory_equal(&back.qp, &d.qp, sizeof d.qp);
+	assert_int_equal(back.kind, VS_OFFER);
+	assert_true(back.cookie[1] == UINT64_MAX && back.your_cookie[1] == 4 && back.twin_start == 10 && back.twin == 9);
+	assert_true(back.from.addr[15] == 1 && back.to.port == 0x1234 && back.port == 4796);
+	assert_false(vs_datagram_read(&back, bytes, sizeof bytes - 1));
+	bytes[0] ^= 1;
+	assert_false(vs_datagram_read(&back, bytes, sizeof bytes));
+	bytes[0] ^= 1;
+	bytes[8] = 0;
+	assert_false(vs_datagram_read(&back, bytes, sizeof bytes));
+}
+
+/* Traffic that takes `kernel_ns` or `rc_ns` a call, for `calls`. Returns the share of time that the queue pair had. */
+static double play(struct vs_choice *c, uint64_t *now, uint64_t kernel_ns, uint64_t rc_ns, unsigned calls)
+{
+	uint64_t start = *now, on_rc = 0;
+	for (unsigned i = 0; i < calls; i++) {
+		uint64_t step = c->rc ? rc_ns : kernel_ns;
+		*now += step;
+		on_rc += c->rc ? step : 0;
+		vs_choice_moved(c, *now, 64, c->rc);
+	}
+	return (double)on_rc / (double)(*now - start);
+}
+
+static void the_faster_road_is_taken(void **state)
+{
+	struct vs_choice c = { 0 };
+	uint64_t now = 1;
+	(void)state;
+	play(&c, &now, 20000, 5000, 20000);
+	assert_true(c.kept_rc && !c.trying);
+	assert_true(play(&c, &now, 20000, 5000, 200000) > 0.9);
+	/* It becomes the slower one, which is noticed. */
+	play(&c, &now, 5000, 20000, 2000000);
+	assert_false(c.kept_rc);
+}
+
+static void trials_of_a_slower_road_cost_little(void **state)
+{
+	struct vs_choice c = { 0 };
+	uint64_t now = 1, rc = 0, all = 0;
+	(void)state;
+	for (unsigned i = 0; i < 4000000; i++) {
+		uint64_t step = c.rc ? 50000 : 5000;
+		now += step;
+		all += step;
+		rc += c.rc ? step : 0;
+		vs_choice_moved(&c, now, 64, c.rc);
+	}
+	assert_false(c.kept_rc);
+	assert_true(c.trials >= 2);
+	assert_true((double)rc / (double)all < 0.05);
+}
+
+static void a_road_that_cannot_be_taken(void **state)
+{
+	struct vs_choice c = { 0 };
+	uint64_t now = 1;
+	(void)state;
+	for (unsigned i = 0; i < 50000; i++)
+		vs_choice_moved(&c, now += 10000, 64, false);
+	assert_false(c.rc);
+	assert_false(c.trying);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(an_epoch_from_start_to_end, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(data_only_where_there_is_room, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(the_readers_position, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_is_no_note, set_up, tear_down),
+		cmocka_unit_test(datagrams),
+		cmocka_unit_test(the_faster_road_is_taken),
+		cmocka_unit_test(trials_of_a_slower_road_cost_little),
+		cmocka_unit_test(a_road_that_cannot_be_taken),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
