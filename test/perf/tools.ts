@@ -27,6 +27,8 @@ export interface Ends {
   server?: string | undefined;
   client?: string | undefined;
   env?: Record<string, string>;
+  /** Of the server, over `env`. */
+  serverEnv?: Record<string, string>;
 }
 
 interface TwoEnds {
@@ -39,9 +41,9 @@ interface TwoEnds {
 
 /** Starts the server on one core, the client on the other, and gives the client's output; the server may run for ever. */
 export async function twoEnds({ server, client, port, ends }: TwoEnds): Promise<string> {
-  const start = (core: number, argv: readonly string[], netns?: string): Program =>
-    new Program(pinned(core, argv), { netns, env: { ...ends.env }, limit_ms: LIMIT_MS });
-  const first = start(CORES.server, server, ends.server);
+  const start = (core: number, argv: readonly string[], netns?: string, more = {}): Program =>
+    new Program(pinned(core, argv), { netns, env: { ...ends.env, ...more }, limit_ms: LIMIT_MS });
+  const first = start(CORES.server, server, ends.server, ends.serverEnv);
   try {
     await until('the server listens', () => !first.alive || listensOn(first.pid, port));
     const ended = await start(CORES.client, client, ends.client).ended;
