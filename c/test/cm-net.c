@@ -243,3 +243,16 @@ void cm_net_release(struct cm_net_user *u)
 		u->host->newest = NULL;
 	free(u);
 }
+
+bool cm_net_end(struct cm_net *n)
+{
+	for (int i = 0; i < 2; i++) {
+		n->host[i].mute = n->host[i].closed = false;
+		n->host[i].answer = -1; /* nobody takes what comes late */
+		sr_list_for(u, next, &n->host[i].users) cm_net_release(sr_list_entry(u, struct cm_net_user, node));
+	}
+	cm_net_run(n, UINT64_C(400) * 1000000000);
+	bool well = !n->broken && !n->host[0].machine.count && !n->host[1].machine.count;
+	cm_net_free(n);
+	return well;
+}

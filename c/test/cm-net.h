@@ -49,6 +49,9 @@ struct cm_net {
 /* 0 when out of memory. */
 struct cm_net *cm_net_new(uint64_t seed);
 void cm_net_free(struct cm_net *n);
+/* For fuzzers: every application goes, all that is on its way arrives or times out, and the net is freed. False when events came in an
+ * impossible order, or connections are left over. */
+bool cm_net_end(struct cm_net *n);
 uint32_t cm_net_random(struct cm_net *n);
 /* Lets that much time pass. */
 void cm_net_run(struct cm_net *n, uint64_t for_ns);

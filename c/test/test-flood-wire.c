@@ -347,15 +347,8 @@ static uint64_t live_cm(void)
 		if (once_in(4))
 			cm_net_run(n, UINT64_C(1000000) << below(14));
 	}
-	for (int i = 0; i < 2; i++) {
-		n->host[i].mute = n->host[i].closed = false;
-		n->host[i].answer = -1; /* nobody takes what comes late */
-		sr_list_for(u, next, &n->host[i].users) cm_net_release(sr_list_entry(u, struct cm_net_user, node));
-	}
-	cm_net_run(n, UINT64_C(400) * 1000000000);
-	if (n->broken || n->host[0].machine.count || n->host[1].machine.count)
+	if (!cm_net_end(n))
 		fail_msg("events out of order, or connections left over");
-	cm_net_free(n);
 	return CM_LIFE;
 }
 
