@@ -526,7 +526,7 @@ export const LAYOUTS = {
     },
   },
   vs_book: {
-    size: 1712216,
+    size: 1744984,
     union: false,
     members: {
       magic: [0, "u64", 1],
@@ -581,7 +581,7 @@ export const LAYOUTS = {
     },
   },
   vs_book_row: {
-    size: 416,
+    size: 424,
     union: false,
     members: {
       cookie: [0, "u64", 1],
@@ -602,11 +602,12 @@ export const LAYOUTS = {
       slot: [104, "u32", 1],
       gen: [108, "u32", 1],
       side: [112, "u32", 1],
-      peer: [116, "u32", 1],
-      peer_pid: [120, "u32", 1],
-      peer_uid: [124, "u32", 1],
-      tx: [128, "vs_book_flow", 1],
-      rx: [272, "vs_book_flow", 1],
+      road: [116, "u32", 1],
+      peer: [120, "u32", 1],
+      peer_pid: [124, "u32", 1],
+      peer_uid: [128, "u32", 1],
+      tx: [136, "vs_book_flow", 1],
+      rx: [280, "vs_book_flow", 1],
     },
   },
   vs_book_stranger: {
@@ -865,6 +866,15 @@ export const ENUMS = {
     VS_PLAIN_SPLICE: 512,
     VS_PLAIN_URING: 1024,
   },
+  vs_road: {
+    VS_ROAD_NONE: 0,
+    VS_ROAD_SEARCHED: 1,
+    VS_ROAD_IMPOSSIBLE: 2,
+    VS_ROAD_OPEN: 3,
+    VS_ROAD_SLOWER: 4,
+    VS_ROAD_FASTER: 5,
+    VS_ROAD_FAILED: 6,
+  },
   vs_watched: {
     VS_WATCH_LATENCY: 1,
     VS_WATCH_HASH: 2,
@@ -885,12 +895,12 @@ export const MACROS = {
   RK_HIST_HIGHEST: 68719476735,
   RK_HIST_MAGIC: 3554557575750698066n,
   RK_HIST_SUB_BITS: 11,
-  VS_BOOK_HISTOGRAMS_AT: 1716224,
+  VS_BOOK_HISTOGRAMS_AT: 1748992,
   VS_BOOK_HISTOGRAM_ROOM: 225280,
   VS_BOOK_MAGIC: 3561062454550293362n,
   VS_BOOK_ROWS: 4096,
-  VS_BOOK_SIZE: 924463104,
+  VS_BOOK_SIZE: 924495872,
   VS_BOOK_STRANGERS: 64,
   VS_BOOK_UNKNOWN: 18446744073709551615n,
-  VS_BOOK_VERSION: 1,
+  VS_BOOK_VERSION: 2,
 } as const;

@@ -343,11 +343,15 @@ void vs_book_from_slot(struct vs_book_row *row, struct vs_slot *slot, int side, 
 	row->side = (uint32_t)side;
 	row->peer = atomic_load(&peer->cookie) ? VS_BOOK_PEER_LIBRARY : VS_BOOK_PEER_NEVER;
 	row->peer_pid = atomic_load(&peer->pid);
-	if (row->peer == VS_BOOK_PEER_LIBRARY)
+	row->road = atomic_load(&slot->road);
+	bool remote = row->road != VS_ROAD_NONE;
+	if (row->peer == VS_BOOK_PEER_LIBRARY && !remote)
 		row->peer_uid = (uint32_t)geteuid(); /* the arena is one user's */
+	if (remote)
+		row->peer_pid = 0;
 	if (row->local_port == 0) {
 		write_key(row, &slot->key, side);
-		row->local_host = 1;
+		row->local_host = !remote;
 	}
 }
 

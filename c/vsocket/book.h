@@ -14,7 +14,7 @@
 
 #define VS_ENV_BOOK "RDMAKIT_SOCKET_BOOK"
 #define VS_BOOK_MAGIC UINT64_C(0x316b6f6f62736b72) /* "rksbook1" */
-#define VS_BOOK_VERSION 1
+#define VS_BOOK_VERSION 2
 #define VS_BOOK_ROWS 4096
 #define VS_BOOK_STRANGERS 64
 #define VS_BOOK_UNKNOWN UINT64_MAX
@@ -55,6 +55,7 @@ struct vs_book_row {
 	uint32_t refused;    /* enum vs_plain: from before it had a slot */
 	uint32_t error;	     /* errno for which it has none: ENOSPC no free one, others of opening the arena */
 	uint32_t attached, slot, gen, side;
+	uint32_t road; /* enum vs_road */
 	uint32_t peer, peer_pid, peer_uid; /* UINT32_MAX: not known */
 	struct vs_book_flow tx, rx;
 };

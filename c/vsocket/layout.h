@@ -122,6 +122,7 @@ struct vs_key {
 struct vs_slot {
 	_Alignas(VS_LINE) _Atomic uint32_t gen; /* odd while in use */
 	_Atomic uint32_t remote;		/* process that has the queue pair to the other host; 0: both ends are here */
+	_Atomic uint32_t road;			/* enum vs_road */
 	bool filed;				/* in a bucket, so that the other end can find it */
 	uint32_t next; /* slot + 1 of the next one in the bucket or in the free list */
 	uint64_t suspect_ns; /* when a sweep first found nobody at either end; 0: somebody was there */

@@ -17,6 +17,17 @@ enum vs_plain {
 	VS_PLAIN_URING = 1024, /* the process uses io_uring */
 };
 
+/* What has become of a connection's queue pair to another host. */
+enum vs_road {
+	VS_ROAD_NONE,	   /* it is not looked for: too short, no library at this end, or the other end is on this host */
+	VS_ROAD_SEARCHED,  /* the other end has not answered */
+	VS_ROAD_IMPOSSIBLE,/* no device, or it cannot be used */
+	VS_ROAD_OPEN,	   /* there is one, and nothing was measured yet */
+	VS_ROAD_SLOWER,	   /* measured: the kernel's TCP is faster */
+	VS_ROAD_FASTER,	   /* measured: it is faster */
+	VS_ROAD_FAILED,	   /* it failed */
+};
+
 /* What somebody who asked for a report wants to know of a direction. */
 enum vs_watched { VS_WATCH_LATENCY = 1, VS_WATCH_HASH = 2 };
 

@@ -43,7 +43,7 @@ export const ENUMS: readonly string[] = [
 
 /** Our own headers are taken whole: everything with these names. */
 export const OWN_STRUCTS = /^(rk_(dp|hist)|vs_book)/;
-export const OWN_ENUMS = /^(rk_(dp|clock)_|vs_(book|plain|watched))/;
+export const OWN_ENUMS = /^(rk_(dp|clock)_|vs_(book|plain|watched|road))/;
 /** Object-like macros of our own headers that are plain numbers. */
 export const OWN_MACROS = /^(RK_(DP|HIST|CLOCK)|VS_BOOK)_[A-Z0-9_]+$/;
 

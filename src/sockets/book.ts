@@ -44,6 +44,9 @@ export interface BookFlow {
     | undefined;
 }
 
+/** The names of enum vs_road. */
+export type Road = 'none' | 'searched' | 'impossible' | 'open' | 'slower' | 'faster' | 'failed';
+
 export interface BookRow {
   /** Place of the row and of its histogram. */
   readonly index: number;
@@ -57,6 +60,8 @@ export interface BookRow {
   /** errno for which it has no slot. */
   readonly error: number | undefined;
   readonly attached: boolean;
+  /** What became of its queue pair to another host; enum vs_road. */
+  readonly road: Road;
   readonly peerHasLibrary: boolean;
   readonly peerPid: number | undefined;
   readonly peerUid: number | undefined;
@@ -128,13 +133,21 @@ const STATES = new Map<number, BookRow['state']>([
   [ENUMS.vs_book_state.VS_BOOK_CLOSED, 'closed'],
   [ENUMS.vs_book_state.VS_BOOK_LOST, 'lost'],
 ]);
+const ROADS = new Map(
+  Object.entries(ENUMS.vs_road).map(([name, value]) => [
+    value as number,
+    name.replace('VS_ROAD_', '').toLowerCase() as Road,
+  ]),
+);
 const UNKNOWN_UID = 0xffffffff;
 
 function readRow(row: Struct<'vs_book_row'>, index: number): BookRow | undefined {
   const state = STATES.get(row.num('state'));
   const sent = readFlow(row.part('tx'));
   const received = readFlow(row.part('rx'));
-  if (state === undefined || sent === undefined || received === undefined) return undefined;
+  const road = ROADS.get(row.num('road'));
+  if (state === undefined || road === undefined || sent === undefined || received === undefined)
+    return undefined;
   return {
     index,
     state,
@@ -146,6 +159,7 @@ function readRow(row: Struct<'vs_book_row'>, index: number): BookRow | undefined
     refused: plainReasons(row.num('refused')),
     error: row.num('error') || undefined,
     attached: row.num('attached') === 1,
+    road,
     peerHasLibrary: row.num('peer') === ENUMS.vs_book_peer.VS_BOOK_PEER_LIBRARY,
     peerPid: row.num('peer_pid') || undefined,
     peerUid: row.num('peer_uid') === UNKNOWN_UID ? undefined : row.num('peer_uid'),

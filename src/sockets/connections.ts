@@ -51,6 +51,8 @@ export const Connection = v.object({
   /** lost: its process ended without closing it. */
   state: v.picklist(['open', 'closed', 'lost']),
   accelerated: v.boolean(),
+  /** What carries, or carried, what the kernel does not: a ring in shared memory, or a queue pair to the other host. */
+  transport: v.picklist(['kernel', 'shm', 'rc']),
   /** Why not, or why it left the ring. */
   reasons: v.array(
     v.object({ code: v.picklist(Object.keys(REASONS) as [Reason, ...Reason[]]), text: v.string() }),
@@ -80,6 +82,7 @@ export function describe(row: BookRow, uid: number, histogram?: Histogram): Conn
     program: row.program,
     state: row.state,
     accelerated: isAccelerated(row),
+    transport: !isAccelerated(row) ? 'kernel' : row.localHost ? 'shm' : 'rc',
     reasons: reasonsOf(row, uid).map((code) => ({ code, text: REASONS[code] })),
     peer: { library: row.peerHasLibrary, pid: row.peerPid ?? null, uid: row.peerUid ?? null },
     sent: describeFlow(row.sent),

@@ -33,7 +33,8 @@ function epochs(flow: FlowReport): string {
 function road(one: ConnectionReport): string {
   if (!one.accelerated) return 'kernel';
   const left = [one.sent, one.received].some((flow) => flow.now === 'kernel' && flow.promotions > 0);
-  return left && one.state === 'open' ? 'ring, left' : 'ring';
+  const name = one.transport === 'rc' ? 'rc' : 'ring';
+  return left && one.state === 'open' ? `${name}, left` : name;
 }
 
 function latency(one: ConnectionReport): string {

@@ -4,7 +4,13 @@ import type { BookRow, PlainReason } from './book.ts';
 
 /** Codes of reasons, and what they mean. They are part of the documents: do not rename them. */
 export const REASONS = {
-  'other-host': 'the other end is on another host',
+  'other-host':
+    'the other end is on another host, and did not use the connection often enough to be looked for',
+  'no-answer':
+    'the other end, on another host, did not answer: not under socket-run, UDP is blocked on the way, or addresses are translated',
+  'no-device': 'no RDMA device has the address of the connection, or it cannot be used',
+  slower: 'measured: the RDMA connection to the other host is slower than TCP',
+  failed: 'the RDMA connection to the other host failed',
   self: 'the socket is connected to itself',
   'other-user': 'the other end belongs to another user',
   'no-library':
@@ -54,8 +60,11 @@ export function isAccelerated(row: BookRow): boolean {
 /** Why it was not accelerated, or what made it leave the ring; the strongest first. `uid`: whose programs these are. */
 export function reasonsOf(row: BookRow, uid: number): Reason[] {
   const forbidden = forbiddenBy(row);
-  if (isAccelerated(row)) return [...forbidden, ...passingReasons(row)];
-  if (!row.localHost) return [row.local === row.remote ? 'self' : 'other-host'];
+  if (isAccelerated(row)) return [...forbidden, ...roadReasons(row), ...passingReasons(row)];
+  if (!row.localHost && row.road !== 'open') {
+    const [reason] = roadReasons(row);
+    return [row.local === row.remote ? 'self' : (reason ?? 'other-host')];
+  }
   if (forbidden.length > 0 && forbidden[0] !== 'closing') return forbidden;
   if (row.error !== undefined) return [row.error === ENOSPC ? 'no-room' : 'no-memory'];
   const foreign = row.peerUid !== undefined && row.peerUid !== uid;
@@ -74,6 +83,18 @@ function forbiddenBy(row: BookRow): Reason[] {
     .map((reason) => OF_PLAIN[reason])
     .filter((reason) => reason !== undefined);
   return [...new Set(found)].sort((a, b) => Number(a === 'closing') - Number(b === 'closing'));
+}
+
+const OF_ROAD: Readonly<Partial<Record<BookRow['road'], Reason>>> = {
+  searched: 'no-answer',
+  impossible: 'no-device',
+  slower: 'slower',
+  failed: 'failed',
+};
+
+function roadReasons(row: BookRow): Reason[] {
+  const reason = OF_ROAD[row.road];
+  return reason === undefined ? [] : [reason];
 }
 
 function passingReasons(row: BookRow): Reason[] {

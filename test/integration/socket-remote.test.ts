@@ -7,9 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { socketLibrary } from '../../ffi/paths.ts';
+import type { RunReport } from '../../src/sockets/report.ts';
 import { type Host, Network } from './lib/network.ts';
 import { freshPort } from './lib/pair.ts';
-import { type Ended, listensOn, Program, until } from './lib/process.ts';
+import { type Ended, listensOn, Program, sleep, until } from './lib/process.ts';
 import { requireAll } from './lib/requirements.ts';
 
 const LIMIT_MS = 60_000;
@@ -94,6 +95,49 @@ describe.each(MODES)('%s', (_, server, client) => {
     expect(await answering.ended).toMatchObject({ code: 0, stderr: '' });
   });
 });
+
+test('the report names the queue pair, or why there is none', async () => {
+  const cli = [process.execPath, join(fileURLToPath(new URL('../..', import.meta.url)), 'src/cli.ts')];
+  const report = async (server: Choice) => {
+    const port = freshPort();
+    const file = join(folder, `report-${port}.json`);
+    const answering = start(network.b, [...exchange, 'answer', network.b.ipv4, `${port}`], server);
+    await listening(answering, port);
+    const run = [...cli, 'socket-run', '--report-json', file, '--'];
+    const ask = [...exchange, 'ask', network.b.ipv4, `${port}`, '10000'];
+    const asking = start(network.a, [...run, ...ask], { accelerated: false, env: ALWAYS });
+    expect(await asking.ended).toMatchObject({ code: 0, stderr: '' });
+    const [one] = (JSON.parse(readFileSync(file, 'utf8')) as RunReport).connections;
+    return one;
+  };
+  const both = await report({ accelerated: true, env: ALWAYS });
+  expect(both).toMatchObject({ accelerated: true, transport: 'rc', peer: { library: true } });
+  expect(both?.sent.ring_bytes).toBeGreaterThan(100_000);
+  expect(both?.received.ring_bytes).toBeGreaterThan(100_000);
+  const alone = await report({ accelerated: false });
+  expect(alone).toMatchObject({ accelerated: false, transport: 'kernel', sent: { ring_bytes: 0 } });
+  expect(alone?.reasons.map(({ code }) => code)).toEqual(['no-answer']);
+});
+
+test.each(['asking', 'answering'] as const)(
+  'the %s end is killed: the other one is told at once',
+  async (who) => {
+    const port = freshPort();
+    const choice = { accelerated: true, env: ALWAYS };
+    const answering = start(network.b, [...exchange, 'answer', network.b.ipv4, `${port}`], choice);
+    await listening(answering, port);
+    const asking = start(network.a, [...exchange, 'ask', network.b.ipv4, `${port}`, '100000000'], choice);
+    await sleep(700);
+    const [killed, left] = who === 'asking' ? [asking, answering] : [answering, asking];
+    expect(left.alive).toBe(true);
+    const before = performance.now();
+    killed.kill('SIGKILL');
+    const ended = await left.ended;
+    expect(ended.timedOut).toBe(false);
+    // Generous for a busy machine; what waits for time-outs of the queue pair takes longer.
+    expect(performance.now() - before).toBeLessThan(3000);
+  },
+);
 
 /** The payload bytes of each direction of the only TCP connection in a capture, told by its sequence numbers. */
 function streamBytes(text: string): Map<string, number> {

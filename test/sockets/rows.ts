@@ -34,6 +34,7 @@ export function rowWith(row: Partial<BookRow>): BookRow {
     refused: [],
     error: undefined,
     attached: true,
+    road: 'none',
     peerHasLibrary: true,
     peerPid: 200,
     peerUid: 0,

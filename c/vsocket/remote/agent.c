@@ -162,6 +162,7 @@ static bool same(const uint64_t a[2], const uint64_t b[2]) { return a[0] == b[0]
 static void give_up(struct vs_link *l)
 {
 	vs_link_destroy(l);
+	atomic_store(&l->c.slot->road, VS_ROAD_IMPOSSIBLE);
 	l->next_ns = 0;
 	atomic_store(&l->state, VS_LINK_OVER);
 }

@@ -14,6 +14,8 @@
 #define RESTART_NS UINT64_C(100000000)
 #define GONE_NS UINT64_C(1000000)
 #define END_NS UINT64_C(10000000000)
+/* The same when the other end sends nothing any more. */
+#define ENDED_NS UINT64_C(1000000000)
 #define DEAD (POLLERR | POLLHUP)
 
 _Atomic uint32_t vs_poll_lock;
@@ -113,6 +115,7 @@ void vs_link_up(struct vs_link *l)
 	atomic_store(&peer->pid, (uint32_t)vs_sys_getpid());
 	atomic_store(&peer->closed, 0);
 	atomic_store(&own->verified, 1);
+	atomic_store(&l->c.slot->road, VS_ROAD_OPEN);
 	atomic_store(&l->c.slot->remote, (uint32_t)vs_sys_getpid());
 	/* From here on nobody begins a read that does not look here. */
 	atomic_store(&peer->cookie, 1);
@@ -259,6 +262,7 @@ bool vs_link_restart(struct vs_link *l, uint64_t now_ns)
 		done = finished(l) && atomic_load(&l->state) == VS_LINK_UP;
 		if (done) {
 			atomic_store(&l->state, VS_LINK_FINDING);
+			atomic_store(&l->c.slot->road, VS_ROAD_FAILED);
 			vs_link_destroy(l);
 			if (atomic_load(&l->answered)) {
 				l->past = (struct vs_past){ .peer_port = l->peer_port, .answer = l->answer };
@@ -550,6 +554,13 @@ static bool twin_dead(int fd)
 	return vs_sys_poll_now(&p, 1) == 1 && (p.revents & (DEAD | POLLNVAL));
 }
 
+/* The other end sends no more: it has shut its direction down, or is no more. */
+static bool twin_ended(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	return vs_sys_poll_now(&p, 1) == 1;
+}
+
 static void rest(uint64_t since)
 {
 	uint64_t now = vs_now_ns();
@@ -570,7 +581,12 @@ static bool op_end(const struct vs_conn *c, int fd)
 	bool told = false;
 	if (!l)
 		return true;
-	for (uint64_t start = vs_now_ns(); vs_now_ns() - start < END_NS; rest(start)) {
+	bool ended = twin_ended(fd);
+	/* A socket that has no owner any more answers a byte with a reset; an owner takes it for a doorbell. */
+	if (ended && vs_tx_ring_bell(d, fd, VS_BELL_EPOCH(atomic_load(&d->bell))) && has_room(l))
+		post_note(l, (struct vs_note){ .kind = VS_NOTE_BELL });
+	for (uint64_t start = vs_now_ns(); vs_now_ns() - start < (ended ? ENDED_NS : END_NS); rest(start)) {
+		ended = ended || (vs_now_ns() - start > ENDED_NS / 4 && twin_ended(fd));
 		if (atomic_load(&l->gone))
 			return true;
 		if (atomic_load(&l->freeze_asked)) {
@@ -724,7 +740,7 @@ static bool op_freeze(const struct vs_conn *c, int fd)
 		vs_link_stop(l, false);
 	for (uint64_t start = vs_now_ns(), next = 0; atomic_load(&l->freezing) && !atomic_load(&l->thawed); rest(start)) {
 		uint64_t now = vs_now_ns();
-		if (now - start > END_NS || twin_dead(fd) || atomic_load(&l->gone))
+		if (now - start > (twin_ended(fd) ? ENDED_NS : END_NS) || twin_dead(fd) || atomic_load(&l->gone))
 			break;
 		if (now >= next) {
 			vs_agent_send(l, VS_FREEZE);
@@ -754,6 +770,8 @@ static void op_moved(const struct vs_conn *c, size_t n, bool rc)
 	if (!l || c->side != 0 || always() || random_mode() || !usable(l) || !try_lock(&l->choosing))
 		return;
 	bool changed = vs_choice_moved(&l->choice, vs_now_ns(), n, rc);
+	if (changed && !l->choice.trying)
+		atomic_store(&c->slot->road, l->choice.kept_rc ? VS_ROAD_FASTER : VS_ROAD_SLOWER);
 	vs_unlock(&l->choosing);
 	if (changed) {
 		atomic_store(&l->position_wanted, true);
@@ -790,6 +808,7 @@ static void op_wanted(const struct vs_conn *c, int fd)
 	if (!l)
 		return;
 	atomic_store(&c->slot->end[c->side].port, vs_agent_port());
+	atomic_store(&c->slot->road, VS_ROAD_SEARCHED);
 	atomic_store(&l->state, VS_LINK_FINDING);
 	l->next_ns = 1;
 	vs_agent_wake();

@@ -16,8 +16,8 @@ export const psSpec = defineCommand({
   name: 'ps',
   summary: 'list the living connections of programs under socket-run',
   description: [
-    'Lists every connection inside this host that programs of this user under socket-run have used more than once: whether it is accelerated or why not, bytes by ring and by the kernel, epochs, doorbells and sleeps. Each end that has the library is a row.',
-    'Latencies are shown of connections whose program runs with --report or --report-json. Connections to other hosts are in the reports of --report only.',
+    'Lists every connection that programs of this user under socket-run have used more than once (to other hosts: eight times): whether it is accelerated or why not, bytes by ring and by the kernel, epochs, doorbells and sleeps. Each end that has the library is a row.',
+    'Latencies are shown of connections whose program runs with --report or --report-json.',
     'Bytes are ring+kernel; epochs are how often a direction entered and left the ring, sent and received.',
   ],
   documents: true,
