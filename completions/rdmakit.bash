@@ -229,7 +229,7 @@ _rdmakit() {
       case "$prev" in
         --report-json) COMPREPLY=($(compgen -f -- "$cur")); return ;;
       esac
-      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--report --report-json --strict --verify --dry-run --help -h' -- "$cur"))
+      if [[ "$cur" == -* ]]; then COMPREPLY=($(compgen -W '--report --report-json --strict --verify --check --dry-run --json --ndjson --help -h' -- "$cur"))
       else COMPREPLY=($(compgen -c -- "$cur")); fi
       ;;
     'socket-run ps')

@@ -2,9 +2,12 @@
 
 import { attendProgram, requireLibrary, socketLibrary } from '../../ffi/paths.ts';
 import { defineCommand, usageError } from '../cli/command.ts';
+import { defineDocument } from '../cli/documents.ts';
+import type { Io } from '../cli/io.ts';
 import { flag, text } from '../cli/options.ts';
-import type { ExitCode } from '../errors.ts';
+import { ExitCode } from '../errors.ts';
 import { attendArguments, ENDED_VARIABLE, ownCommand } from '../sockets/attend.ts';
+import { Check, checkProgram, verdictOf } from '../sockets/check.ts';
 import { socketEnvironment } from '../sockets/environment.ts';
 import { becomeProgram } from '../verbs-run/exec.ts';
 import { findObstacle, findProgram } from '../verbs-run/program.ts';
@@ -34,24 +37,42 @@ export const spec = defineCommand({
     verify: flag({
       doc: 'compare hashes of what was sent and received through shared memory; exit code 1 when they differ',
     }),
+    check: flag({
+      doc: 'do not run it: tell from its files what can be accelerated and what cannot, and why (static, Go, set-uid, io_uring, raw system calls); exit code 1 when nothing can',
+    }),
     dryRun: flag({ doc: 'print the variables and the command line instead of running it' }),
   },
   examples: [
     { command: 'rdmakit socket-run -- iperf3 -s', does: 'serves a bandwidth test' },
     { command: 'rdmakit socket-run -- iperf3 -c 127.0.0.1', does: 'runs it through shared memory' },
     {
+      command: 'rdmakit socket-run --check nginx',
+      does: 'tells what it can do for a program, without running it',
+    },
+    {
       command: 'rdmakit socket-run --report --strict -- redis-benchmark -c 1',
       does: 'tells which connections were accelerated, and fails when none was',
     },
   ],
+  documents: true,
   exits: [
-    { code: 1, when: 'with --strict nothing was accelerated, or with --verify data differed' },
+    {
+      code: 1,
+      when: 'with --strict nothing was accelerated, with --verify data differed, or --check says that nothing can be accelerated',
+    },
     { code: NOT_EXECUTABLE, when: 'the program was found but may not be executed' },
     { code: NOT_FOUND, when: 'the program was not found' },
   ],
   subcommands: [psSpec],
   async run({ options, child }, io) {
     const [name = ''] = child;
+    if (io.format !== 'table' && !options.check) {
+      throw usageError(
+        '--json and --ndjson go with --check',
+        'socket-run',
+        'use --report-json FILE for what a run was',
+      );
+    }
     const library = requireLibrary(socketLibrary());
     const added = socketEnvironment(library, process.env);
     const found = findProgram(name, process.env.PATH ?? '/usr/bin:/bin');
@@ -63,10 +84,9 @@ export const spec = defineCommand({
       io.note(`rdmakit socket-run: ${found.path}: ${found.why}`);
       return NOT_EXECUTABLE;
     }
-    const obstacle = findObstacle(found.path, {
-      uid: process.geteuid?.() ?? 0,
-      gid: process.getegid?.() ?? 0,
-    });
+    const who = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
+    if (options.check) return tell(checkProgram(name, found.path, who, process.env.PATH ?? ''), io);
+    const obstacle = findObstacle(found.path, who);
     const ended = process.env[ENDED_VARIABLE];
     if (ended !== undefined) {
       return concludeRun(ended, options, child, obstacle && { path: found.path }, io);
@@ -89,3 +109,16 @@ export const spec = defineCommand({
     return becomeProgram(attend, words, process.env);
   },
 });
+
+const CHECK = defineDocument('socket-check', 1, Check);
+
+function tell(check: Check, io: Io): ExitCode {
+  io.result(CHECK, check);
+  io.line(verdictOf(check));
+  for (const { what, cause, remedy } of check.findings) {
+    io.line(what);
+    io.line(`  cause: ${cause}`);
+    io.line(`  try:   ${remedy}`);
+  }
+  return check.accelerated === 'not' ? ExitCode.badAnswer : ExitCode.done;
+}

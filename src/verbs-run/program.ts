@@ -51,6 +51,8 @@ function check(path: string): Lookup | undefined {
 
 /** Why LD_LIBRARY_PATH would not reach a program; undefined when it does. */
 export interface Obstacle {
+  /** Its privileges are raised; it is of another architecture; it is static. */
+  readonly reason: 'raised' | 'foreign' | 'static';
   readonly what: string;
   readonly cause: string;
   readonly remedy: string;
@@ -78,6 +80,32 @@ export function findObstacle(path: string, who: Identity, arch: string = process
     at = interpreter;
   }
   return undefined;
+}
+
+/**
+ * The files that the kernel opens to run a program: itself, and the interpreters of scripts. `env` is followed to what it would find
+ * along PATH.
+ */
+export function filesToRun(path: string, searchPath: string): string[] {
+  const files = [path];
+  for (let depth = 0; depth < MOST_INTERPRETERS; depth++) {
+    const head = readHead(files.at(-1) ?? path);
+    if (!isScript(head)) return files;
+    const words =
+      /^#![ \t]*([^\n]+)/
+        .exec(head.toString('latin1'))?.[1]
+        ?.trim()
+        .split(/[ \t]+/) ?? [];
+    const [interpreter, ...more] = words;
+    if (interpreter === undefined) return files;
+    files.push(interpreter);
+    if (interpreter.endsWith('/env')) {
+      const name = more.find((word) => !word.startsWith('-') && !word.includes('='));
+      const found = name === undefined ? undefined : findProgram(name, searchPath);
+      if (found?.kind === 'found') files.push(found.path);
+    }
+  }
+  return files;
 }
 
 /** The first bytes, empty when the file may be executed but not read. */
@@ -115,6 +143,7 @@ function raisedPrivileges(path: string, who: Identity): Obstacle | undefined {
   const setGid = (stat.mode & 0o2000) !== 0 && stat.gid !== who.gid;
   if (!setUid && !setGid) return undefined;
   return {
+    reason: 'raised',
     what: `${path} runs with raised privileges (set-${setUid ? 'uid' : 'gid'})`,
     cause: 'the loader ignores LD_LIBRARY_PATH for such programs, so it would use the system libraries',
     remedy: `run a copy without the bit: cp ${path} /tmp/ && rdmakit verbs-run -- /tmp/${path.replace(/^.*\//, '')}`,
@@ -130,6 +159,7 @@ function elfObstacle(path: string, head: Buffer, arch: string): Obstacle | undef
   const little = head[5] === 1;
   if (!is64 || !little || (wanted !== undefined && head.readUInt16LE(18) !== wanted)) {
     return {
+      reason: 'foreign',
       what: `${path} is not a ${arch} program`,
       cause: `the embedded libibverbs is built for ${arch}, and a program loads only libraries of its own kind`,
       remedy: `run the ${arch} build of the program`,
@@ -146,6 +176,7 @@ function elfObstacle(path: string, head: Buffer, arch: string): Obstacle | undef
     if (head.readUInt32LE(at) === PT_INTERP) return undefined;
   }
   return {
+    reason: 'static',
     what: `${path} is statically linked`,
     cause: 'it has its own copy of every library inside, so no other libibverbs can be put before it',
     remedy: 'build the program with shared libraries',
