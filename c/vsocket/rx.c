@@ -79,7 +79,7 @@ static bool settle_remote(const struct vs_conn *c, int fd, uint32_t e, bool arm)
 {
 	struct vs_dir *d = vs_rx(c);
 	uint32_t bell = atomic_load(&d->bell), state = VS_BELL_STATE(bell);
-	uint64_t sent = atomic_load(&d->twin_sent), tail = atomic_load(&d->tail);
+	uint64_t sent = atomic_load(&d->twin_sent);
 	if (know_twin_read(d, fd) && sent > d->twin_read)
 		discard(d, fd, sent - d->twin_read);
 	if (VS_BELL_EPOCH(bell) != e)
@@ -88,7 +88,7 @@ static bool settle_remote(const struct vs_conn *c, int fd, uint32_t e, bool arm)
 		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, state == VS_SEEN ? VS_ARMED : VS_AWAKE));
 	bell = VS_BELL(e, VS_AWAKE);
 	if (arm && atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, VS_ARMED)))
-		vs_remote->arm(c, tail);
+		vs_remote->arm(c, atomic_load(&d->head)); /* also for what has come meanwhile: whoever waits in the kernel does not see it */
 	return atomic_load(&d->tail) != atomic_load_explicit(&d->head, memory_order_relaxed);
 }
 
