@@ -31,6 +31,8 @@ void vs_tx_end_ring(struct vs_dir *d);
 
 /* One byte on the twin tells whoever waits on it (the bell's word is RINGING). False when the receiver is gone. Under tx_lock. */
 bool vs_tx_ring_bell(struct vs_dir *d, int fd, uint32_t epoch);
+/* Only the byte: the word says RUNG already. */
+bool vs_tx_send_bell(struct vs_dir *d, int fd);
 
 /* Sends what a receiver has given back (VS_FROZEN) as far as the twin takes it. Under tx_lock. 0 when nothing is left, -EAGAIN,
  * -errno. */

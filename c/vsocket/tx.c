@@ -83,7 +83,7 @@ static bool lock_tx(const struct vs_conn *c, int fd)
 	return true;
 }
 
-bool vs_tx_ring_bell(struct vs_dir *d, int fd, uint32_t epoch)
+bool vs_tx_send_bell(struct vs_dir *d, int fd)
 {
 	/* Room is certain but for a full queue of somebody else's making; then it is waited for. */
 	long r = vs_sys_send(fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -97,8 +97,14 @@ bool vs_tx_ring_bell(struct vs_dir *d, int fd, uint32_t epoch)
 		atomic_fetch_add(&d->twin_sent, 1);
 		atomic_fetch_add_explicit(&d->tx_bells, 1, memory_order_relaxed);
 	}
-	atomic_store(&d->bell, VS_BELL(epoch, VS_RUNG));
 	return r == 1;
+}
+
+bool vs_tx_ring_bell(struct vs_dir *d, int fd, uint32_t epoch)
+{
+	bool sent = vs_tx_send_bell(d, fd);
+	atomic_store(&d->bell, VS_BELL(epoch, VS_RUNG));
+	return sent;
 }
 
 /* After new data in the ring (a full fence lies in between). False when nobody will read it. */

@@ -535,13 +535,14 @@ static bool op_sent(const struct vs_conn *c, int fd, uint64_t at, size_t n)
 			piece = n;
 		uint32_t bell = atomic_load(&d->bell);
 		bool ring = VS_BELL_EPOCH(bell) != e || VS_BELL_STATE(bell) == VS_ARMED;
-		ring = ring && atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, VS_RINGING));
+		/* Said before the data goes: the receiver may have read it, and asked for the next doorbell, before this one is on its way. */
+		ring = ring && atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, VS_RUNG));
 		if (!post_data(l, at, piece, size, ring ? VS_IMM_BELL : 0)) {
 			if (ring)
 				atomic_store(&d->bell, VS_BELL(e, VS_ARMED));
 			return true;
 		}
-		if (ring && !vs_tx_ring_bell(d, fd, e))
+		if (ring && !vs_tx_send_bell(d, fd))
 			return false;
 		at += piece, n -= piece;
 	}
