@@ -43,7 +43,7 @@ export const plan = ({ rounds, scale }: Effort): Plan => {
       { probe: 'alive-each', comparison: '<=', limit: 16 },
       { probe: 'fds-grown-100000', comparison: '<=', limit: 0 },
       { probe: 'grown-100000', comparison: '<=', limit: 32 },
-      { probe: 'connections-16-at-once', comparison: '>=', limit: 1, of: 'tcp-one-by-one' },
+      { probe: 'connections-one-by-one', comparison: '>=', limit: 1, of: 'tcp-one-by-one' },
     ],
   };
 };
