@@ -389,7 +389,7 @@ export const LAYOUTS = {
     },
   },
   rk_dp_rping_info: {
-    size: 232,
+    size: 496,
     union: false,
     members: {
       device: [0, "i8", 64],
@@ -400,6 +400,8 @@ export const LAYOUTS = {
       mtu: [212, "u32", 1],
       accepted: [216, "u64", 1],
       connected: [224, "u64", 1],
+      failed: [232, "u64", 1],
+      failure: [240, "i8", 256],
     },
   },
   rk_dp_sample: {

@@ -259,6 +259,8 @@ struct rk_dp_rping_info {
 	uint32_t mtu;	 /* path MTU in bytes; 0 when unknown */
 	uint64_t accepted; /* server: clients so far; live */
 	uint64_t connected; /* server: clients now; live */
+	uint64_t failed; /* server: clients that were refused or ended with an error so far; live */
+	char failure[RK_DP_MESSAGE_BYTES]; /* server: why the first of them did; written before `failed` is */
 };
 
 struct rk_dp_clock_info {

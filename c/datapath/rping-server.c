@@ -46,8 +46,10 @@ static void *serve(void *arg)
 		if (rk_rping_receive(r, 0, &here) != RK_RPING_OK)
 			break;
 		uint32_t length = be32toh(here.length);
-		if (length == 0 || length > r->size)
+		if (length == 0 || length > r->size) {
+			rk_loop_fail(r->loop, RK_DP_STAGE_COMPLETION, EMSGSIZE, "a client has data of %u bytes, and rping's end at %u", length, r->size);
 			break;
+		}
 		if (rk_rping_one_sided(r, IBV_WR_RDMA_READ, length, &here) || rk_rping_wait_read(r, 0) != RK_RPING_OK ||
 		    rk_rping_send(r, r->data, r->data_mr, length))
 			break;
@@ -55,7 +57,11 @@ static void *serve(void *arg)
 			break;
 		uint32_t echo = (uint32_t)strnlen((char *)r->data, length) + 1;
 		echo = echo < length ? echo : length;
-		if (be32toh(here.length) < echo || rk_rping_one_sided(r, IBV_WR_RDMA_WRITE, echo, &here) || rk_rping_send(r, r->data, r->data_mr, length))
+		if (be32toh(here.length) < echo) {
+			rk_loop_fail(r->loop, RK_DP_STAGE_COMPLETION, EMSGSIZE, "a client has room for %u of %u bytes", be32toh(here.length), echo);
+			break;
+		}
+		if (rk_rping_one_sided(r, IBV_WR_RDMA_WRITE, echo, &here) || rk_rping_send(r, r->data, r->data_mr, length))
 			break;
 		__atomic_fetch_add(&s->stats->completed, 1, __ATOMIC_RELAXED);
 		__atomic_fetch_add(&s->stats->bytes, length, __ATOMIC_RELAXED);
@@ -63,6 +69,15 @@ static void *serve(void *arg)
 	rk_cm()->disconnect(r->id);
 	atomic_store(&s->ended, 1);
 	return NULL;
+}
+
+/* One client's trouble is not the server's end, but somebody should hear of it. */
+static void note_failure(struct server *server, const char *why)
+{
+	struct rk_dp_rping_info *info = server->own->info;
+	if (info->failed == 0)
+		snprintf(info->failure, sizeof(info->failure), "%s", why);
+	__atomic_fetch_add(&info->failed, 1, __ATOMIC_RELEASE);
 }
 
 static void free_client(struct serving *s)
@@ -83,6 +98,8 @@ static void reap(struct server *server, int all)
 		}
 		rk_dp_loop_stop(&s->shadow);
 		pthread_join(s->thread, NULL);
+		if (rk_loop_failed(&s->shadow))
+			note_failure(server, s->shadow.stats->message);
 		*link = s->next;
 		server->count--;
 		free_client(s);
@@ -96,6 +113,7 @@ static void welcome(struct server *server, struct rdma_cm_id *id)
 	struct serving *s = server->count < CLIENTS_MAX ? calloc(1, sizeof(*s)) : NULL;
 	struct rk_dp_stats *stats = s ? rk_dp_stats_new() : NULL;
 	if (!stats) {
+		note_failure(server, server->count < CLIENTS_MAX ? "no memory for a client" : "as many clients as are served at once");
 		free(s);
 		rk_cm()->reject(id, NULL, 0);
 		rk_cm()->destroy_id(id);
@@ -108,6 +126,7 @@ static void welcome(struct server *server, struct rdma_cm_id *id)
 	s->r.spin_ticks = server->loop->config.rping.flags & RK_DP_EVENTS ? 0 : rk_clock_from_ns(server->loop->clock, SPIN_NS);
 	id->context = s;
 	if (rk_rping_open(&s->r, RK_DP_RPING_BYTES) || rk_cm()->accept(id, &param) || pthread_create(&s->thread, NULL, serve, s)) {
+		note_failure(server, rk_loop_failed(&s->shadow) ? s->shadow.stats->message : "a client could not be accepted");
 		rk_cm()->reject(id, NULL, 0);
 		free_client(s);
 		return;

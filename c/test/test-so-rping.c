@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <rdma/rdma_cma.h>
+#include <rdma/rdma_verbs.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -121,6 +123,41 @@ static void the_server_goes_away(void **state)
 	rk_dp_stats_free(stats);
 }
 
+/* What a client says of its data is not believed; it is shown out, the reason is told, and others are served. */
+static void a_client_that_lies(void **state)
+{
+	struct end server, client;
+	struct rdma_addrinfo *found, hints = { .ai_port_space = RDMA_PS_TCP };
+	struct ibv_qp_init_attr init = { .cap = { 4, 4, 1, 1, 0 }, .sq_sig_all = 1, .qp_type = IBV_QPT_RC };
+	struct rdma_conn_param param = { .retry_count = 7 };
+	struct rdma_cm_id *id;
+	struct ibv_wc wc;
+	char port[8];
+	uint8_t message[16] = { [12] = 0x7f }; /* an address, a key, 2 GB */
+	(void)state;
+	serve(&server, RK_DP_EVENTS);
+	snprintf(port, sizeof(port), "%u", server.info.port);
+	assert_int_equal(rdma_getaddrinfo("127.0.0.1", port, &hints, &found), 0);
+	assert_int_equal(rdma_create_ep(&id, found, NULL, &init), 0);
+	rdma_freeaddrinfo(found);
+	struct ibv_mr *mr = rdma_reg_msgs(id, message, sizeof(message));
+	assert_non_null(mr);
+	assert_int_equal(rdma_connect(id, &param), 0);
+	assert_int_equal(rdma_post_send(id, NULL, message, sizeof(message), mr, 0), 0);
+	assert_int_equal(rdma_get_send_comp(id, &wc), 1);
+	for (int i = 0; i < 5000 && !__atomic_load_n(&server.info.failed, __ATOMIC_ACQUIRE); i++)
+		usleep(1000);
+	assert_int_equal(__atomic_load_n(&server.info.failed, __ATOMIC_ACQUIRE), 1);
+	assert_non_null(strstr(server.info.failure, "2130706432 bytes"));
+	rdma_disconnect(id);
+	rdma_dereg_mr(mr);
+	rdma_destroy_ep(id);
+	assert_int_equal(begin(&client, RK_DP_CLIENT, server.info.port, 64, RK_DP_VERIFY), 0);
+	finish(&client, 64);
+	assert_int_equal(__atomic_load_n(&server.info.failed, __ATOMIC_ACQUIRE), 1);
+	end(&server);
+}
+
 static void nonsense_is_refused(void **state)
 {
 	struct rk_dp_rping_info info;
@@ -153,7 +190,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(data_come_back),	  cmocka_unit_test(several_clients_at_once), cmocka_unit_test(nobody_there),
-		cmocka_unit_test(the_server_goes_away), cmocka_unit_test(nonsense_is_refused),
+		cmocka_unit_test(the_server_goes_away), cmocka_unit_test(a_client_that_lies), cmocka_unit_test(nonsense_is_refused),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);
 }

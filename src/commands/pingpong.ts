@@ -232,6 +232,10 @@ async function listenMode({ options: given, args }: Given, io: Io): Promise<unde
       events: given.events,
       onChange: (accepted, connected) =>
         given.announce || io.note(`${accepted} clients so far, ${connected} now`),
+      onFailure: (failed, why) =>
+        io.warn(
+          `${failed} client${failed === 1 ? '' : 's'} refused or ended with an error; the first: ${why}`,
+        ),
     });
   } else
     await serveClients({

@@ -31,6 +31,8 @@ interface RpingInfo {
   readonly mtu_bytes: number;
   readonly accepted: number;
   readonly connected: number;
+  readonly failed: number;
+  readonly failure: string;
 }
 
 /** What C writes about a connection while its loop runs. */
@@ -57,6 +59,8 @@ class InfoBlock {
       mtu_bytes: view.num('mtu'),
       accepted: view.num('accepted'),
       connected: view.num('connected'),
+      failed: view.num('failed'),
+      failure: view.text('failure'),
     };
   }
 
@@ -210,6 +214,8 @@ export interface RpingServerOptions {
   readonly onListening?: (address: string, port: number) => void;
   /** Clients so far, and now. */
   readonly onChange?: (accepted: number, connected: number) => void;
+  /** Clients that were refused or ended with an error so far, and why the first did. */
+  readonly onFailure?: (failed: number, why: string) => void;
 }
 
 /** Answers rping's exchange until the signal is raised; as many clients at once as come. */
@@ -236,8 +242,11 @@ export async function serveRping(options: RpingServerOptions): Promise<void> {
     const { local, port } = info.read();
     options.onListening?.(local, port);
     let last = '';
+    let told = 0;
     while (!signal.aborted && !loop.ended) {
-      const { accepted, connected } = info.read();
+      const { accepted, connected, failed, failure } = info.read();
+      if (failed > told) options.onFailure?.(failed, failure);
+      told = failed;
       if (`${accepted} ${connected}` !== last) {
         if (last !== '') options.onChange?.(accepted, connected);
         last = `${accepted} ${connected}`;
