@@ -29,6 +29,10 @@ void vs_rx_native_done(const struct vs_conn *c);
 
 /* Whether a read would find something in the ring now. */
 bool vs_rx_ring_ready(const struct vs_conn *c);
+/* Whether the ring has a part in what is read next. */
+bool vs_rx_in_ring(const struct vs_conn *c);
+/* The ring is all that is read next, as far as the sender has come. */
+bool vs_rx_only_ring(const struct vs_conn *c);
 /* Bytes a read would find, given what the kernel says of the twin's queue. */
 size_t vs_rx_pending(const struct vs_conn *c, int fd, size_t twin_queue);
 /* Around a kernel wait on the descriptor, outside of vs_rx_arm(). */
@@ -36,6 +40,15 @@ void vs_rx_sleep(const struct vs_conn *c);
 void vs_rx_wake(const struct vs_conn *c);
 /* Asks for a doorbell. False when there is data already. */
 bool vs_rx_arm(const struct vs_conn *c, int fd);
+/* Asks for whatever notice its waiters need. False when there is data already. */
+bool vs_rx_list(const struct vs_conn *c, int fd);
+/* The same without a lock, for when the ring was found to be empty after all. */
+void vs_rx_relist(const struct vs_conn *c);
+/* An edge-triggered waiter has been told: new data are an edge of their own, whether or not he has read what there was. */
+void vs_rx_edge_used(const struct vs_conn *c);
+/* There is data in the ring of which threads that sleep in the kernel know nothing: asks the sender's side for a doorbell. True when it
+ * was asked. */
+bool vs_rx_announce(const struct vs_conn *c, int fd);
 /* After a kernel wait that said readable: true when a read would return something, not only take a doorbell away. */
 bool vs_rx_woken(const struct vs_conn *c, int fd);
 /* From now on somebody may wait on it in ways that we do not see. */

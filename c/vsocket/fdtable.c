@@ -5,6 +5,7 @@
 #include "conn.h"
 #include "lock.h"
 #include "remote.h"
+#include "set.h"
 #include "sys.h"
 #include "twin.h"
 #include <string.h>
@@ -67,6 +68,7 @@ void vs_fd_forget(int fd)
 {
 	if ((unsigned)fd >= VS_FD_MAX || !vs_fds || atomic_load_explicit(&vs_fds[fd], memory_order_relaxed) == VS_FD_UNKNOWN)
 		return;
+	vs_set_forget(fd);
 	enum vs_locked l = vs_lock(&table_lock);
 	set_word(fd, VS_FD_UNKNOWN);
 	if (l != VS_LOCK_NESTED)
@@ -104,6 +106,7 @@ void vs_fd_copied(int from, int to)
 {
 	if ((unsigned)from >= VS_FD_MAX || (unsigned)to >= VS_FD_MAX || !vs_fds || from == to)
 		return;
+	vs_set_force(from);
 	enum vs_locked l = vs_lock(&table_lock);
 	uint64_t w = atomic_load(&vs_fds[from]);
 	/* Calls under way are counted by number: what is not attached yet will be at its next use, or never when one is under way. */
@@ -174,7 +177,8 @@ static bool attach(int fd)
 	struct vs_key key;
 	int side;
 	uint32_t gen;
-	bool done = false;
+	bool done = false, relax = false;
+	struct vs_conn conn;
 	if (atomic_load(&given_up) || vs_arena_open()) {
 		vs_book_failed(fd, atomic_load(&given_up) ? 0 : vs_arena_open());
 		return false;
@@ -205,8 +209,9 @@ static bool attach(int fd)
 				/* In an epoll set, or of a history that we do not know. */
 				if (f.watched || !f.fresh)
 					atomic_store(&slot->dir[!side].eager, 1);
+				relax = f.watched && f.fresh && kind == VS_KIND_LOCAL;
 				set_word(fd, vs_fd_pack(c));
-				struct vs_conn conn = { slot, side, gen };
+				conn = (struct vs_conn){ slot, side, gen };
 				vs_conn_allow(&conn, VS_PLAIN_PASSED);
 				vs_book_attached(fd, &conn);
 				if (kind == VS_KIND_REMOTE)
@@ -221,6 +226,8 @@ static bool attach(int fd)
 		done = f.state == VS_FD_CONN;
 	}
 	vs_unlock(&table_lock);
+	if (relax)
+		vs_set_attached(fd, &conn, true);
 	return done;
 }
 
@@ -284,6 +291,25 @@ void vs_fd_forked(bool child)
 		}
 		if (child && f.state == VS_FD_CONN)
 			atomic_store(&vs_arena->slot[f.slot].end[f.side].pid, (uint32_t)vs_sys_getpid());
+	}
+}
+
+void vs_fd_before_fork(void)
+{
+	/* Of a socket that is attached already it is known who has it: a server that forks for each connection closes its own copy. */
+	for (int fd = 0, top = atomic_load(&highest); vs_fds && fd <= top; fd++) {
+		struct vs_fd f = vs_fd_unpack(vs_fd_word(fd));
+		if (f.fresh && f.state == VS_FD_UNKNOWN && !f.busy)
+			f = vs_fd_unpack(classify(fd));
+		if (f.fresh && f.state == VS_FD_TCP && !f.remote)
+			attach(fd);
+	}
+	vs_fd_hold(1);
+	/* The other process may wait for it as it likes. */
+	for (int fd = 0, top = atomic_load(&highest); vs_fds && fd <= top; fd++) {
+		struct vs_conn c;
+		if (vs_fd_conn(fd, &c) && atomic_load(&vs_rx(&c)->board) && !vs_rx_list(&c, fd))
+			vs_rx_announce(&c, fd);
 	}
 }
 

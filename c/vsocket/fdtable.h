@@ -105,8 +105,9 @@ void vs_fd_copied(int from, int to);
 void vs_fd_refuse(int fd);
 /* This process uses its descriptors in ways that cannot be seen: nothing more is attached. */
 void vs_fd_give_up(void);
-/* Before a fork (+1), and after one that failed (-1): every connection has one more holder. Before, because the parent may close its
+/* Before a fork, and after one that failed (-1): every connection has one more holder. Before, because the parent may close its
  * descriptors while the child has not run yet. */
+void vs_fd_before_fork(void);
 void vs_fd_hold(int change);
 /* After a fork, in both: what is not attached yet will be at its first use, because the other process may be using the socket too. */
 void vs_fd_forked(bool child);

@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define VS_MAGIC UINT64_C(0x316b636f73766b72) /* "rkvsock1" */
-#define VS_VERSION 3
+#define VS_VERSION 4
 #define VS_SLOTS 4096
 #define VS_BUCKETS 8192
 #define VS_RING_MIN (UINT32_C(64) << 10)
@@ -34,8 +34,9 @@ enum vs_bell {
 	VS_ARMED,   /* the ring is empty and the receiver may sleep: the next data needs a doorbell */
 	VS_RINGING, /* the sender is putting a doorbell on the twin */
 	VS_RUNG,    /* a doorbell lies in the twin */
-	VS_SEEN,    /* as RUNG, but an edge-triggered waiter has used up its edge: new data needs another doorbell */
+	VS_SEEN,    /* as RUNG, but an edge-triggered waiter has used up its edge: new data needs another doorbell (or post) */
 	VS_FROZEN,  /* the receiver has left the ring: the sender must move what is in it to the twin before it sends anything else */
+	VS_LISTED,  /* the receiver waits in an epoll set: the next data must be posted on its board */
 };
 #define VS_BELL(epoch, state) ((uint32_t)(epoch) << 3 | (state))
 #define VS_BELL_STATE(word) ((word)&7u)
@@ -65,6 +66,7 @@ struct vs_dir {
 	_Atomic uint32_t plain;		 /* reasons (enum vs_plain) for which no ring epoch may begin */
 	_Atomic uint32_t native_readers; /* calls that read the twin without looking here */
 	_Atomic uint32_t watched;	 /* what is to be measured of it (enum vs_watched): watch.h */
+	_Atomic uint32_t board;		 /* row + 1 of the board of the epoll set that the receiver waits in; 0: none */
 	_Alignas(VS_LINE) struct vs_boundary boundary[VS_BOUNDARIES];
 	/* the sending end's own */
 	_Alignas(VS_LINE) _Atomic uint32_t tx_lock;
@@ -107,6 +109,16 @@ struct vs_helper_row {
 };
 #define VS_HELPERS 1024
 
+/* An epoll set, as senders see it: who has something for it says so here (board.h). */
+struct vs_board {
+	_Alignas(VS_LINE) _Atomic uint32_t pid; /* its process; 0: free */
+	_Atomic uint32_t sleepers;		/* threads that wait in the kernel and look here only when they are woken */
+	_Atomic uint32_t forced;		/* somebody may wait for the set without looking here: always ring, too */
+	_Alignas(VS_LINE) _Atomic uint64_t summary[2];		 /* a bit for each word below */
+	_Alignas(VS_LINE) _Atomic uint64_t posted[VS_SLOTS * 2 / 64]; /* a bit for each end of a slot */
+};
+#define VS_BOARDS 512
+
 enum vs_option { VS_OPT_KNOWN = 1, VS_OPT_NODELAY = 2, VS_OPT_CORK = 4 };
 
 /* A connection by its addresses; end 0 is the smaller one. IPv4 addresses are kept as mapped IPv6 addresses. */
@@ -140,6 +152,7 @@ struct vs_arena {
 	uint32_t sweep;	     /* the next slot to ask the kernel about */
 	uint32_t in_use;
 	struct vs_helper_row helper[VS_HELPERS];
+	struct vs_board board[VS_BOARDS];
 	uint16_t bucket[VS_BUCKETS]; /* slot + 1 of the first one */
 	struct vs_slot slot[VS_SLOTS];
 };

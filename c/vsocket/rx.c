@@ -1,5 +1,6 @@
 /* rx.c - the receiving half of a connection. */
 #define _GNU_SOURCE
+#include "board.h"
 #include "epoch.h"
 #include "remote.h"
 #include "sys.h"
@@ -27,10 +28,18 @@ static void repair(struct vs_dir *d)
 	atomic_store(&d->reading, 0);
 }
 
-/* Whether an empty ring needs a doorbell for its next data: somebody waits in the kernel, or may. */
-static bool must_arm(struct vs_dir *d)
+/* What the next data for an empty ring must do: wake somebody who waits in the kernel, or may; be posted for this process's epoll set; or
+ * nothing, because the reader looks by himself. */
+static enum vs_bell wanted(const struct vs_conn *c)
 {
-	return atomic_load_explicit(&d->eager, memory_order_relaxed) || atomic_load(&d->sleepers) > 0;
+	struct vs_dir *d = vs_rx(c);
+	if (atomic_load_explicit(&d->eager, memory_order_relaxed) || atomic_load(&d->sleepers) > 0)
+		return VS_ARMED;
+	uint32_t row = atomic_load_explicit(&d->board, memory_order_relaxed);
+	if (row == 0)
+		return VS_AWAKE;
+	/* Another process that has the end, too, may wait for it as it likes. */
+	return vs_board_is_own(row) && atomic_load_explicit(&c->slot->end[c->side].holders, memory_order_relaxed) <= 1 ? VS_LISTED : VS_ARMED;
 }
 
 static bool lock_rx(const struct vs_conn *c, int fd)
@@ -75,7 +84,7 @@ static long discard(struct vs_dir *d, int fd, uint64_t want)
 }
 
 /* The same on the other road: the sender says how many doorbells there are, and is asked for another one once. */
-static bool settle_remote(const struct vs_conn *c, int fd, uint32_t e, bool arm)
+static bool settle_remote(const struct vs_conn *c, int fd, uint32_t e, enum vs_bell want)
 {
 	struct vs_dir *d = vs_rx(c);
 	uint32_t bell = atomic_load(&d->bell), state = VS_BELL_STATE(bell);
@@ -87,53 +96,56 @@ static bool settle_remote(const struct vs_conn *c, int fd, uint32_t e, bool arm)
 	if (state == VS_RUNG || state == VS_SEEN)
 		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, state == VS_SEEN ? VS_ARMED : VS_AWAKE));
 	bell = VS_BELL(e, VS_AWAKE);
-	if (arm && atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, VS_ARMED)))
+	if (want != VS_AWAKE && atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, VS_ARMED)))
 		vs_remote->arm(c, atomic_load(&d->head)); /* also for what has come meanwhile: whoever waits in the kernel does not see it */
 	return atomic_load(&d->tail) != atomic_load_explicit(&d->head, memory_order_relaxed);
 }
 
-/* The ring is empty: takes the doorbells away and asks for a new one if the receiver may sleep. True when data came meanwhile. */
-static bool settle(const struct vs_conn *c, int fd, uint32_t e, bool arm)
+/* The bell's word, when the sender is not in the middle of ringing. */
+static uint32_t bell_at_rest(struct vs_dir *d)
 {
-	struct vs_dir *d = vs_rx(c);
-	if (vs_is_remote(c))
-		return settle_remote(c, fd, e, arm);
-	uint32_t bell = atomic_load(&d->bell), state;
-	/* The data was quicker than its doorbell: that comes in a moment, and must not lie in the twin when the socket is closed. */
+	uint32_t bell = atomic_load(&d->bell);
 	for (uint64_t start = 0; VS_BELL_STATE(bell) == VS_RINGING; bell = atomic_load(&d->bell)) {
 		start = start ? start : vs_now_ns();
 		if (vs_now_ns() - start > RINGING_NS)
 			break;
 		vs_sys_yield();
 	}
-	state = VS_BELL_STATE(bell);
+	return bell;
+}
+
+/* The ring is empty: takes the doorbells away and asks for the notice that is wanted. True when data came meanwhile. */
+static bool settle(const struct vs_conn *c, int fd, uint32_t e, enum vs_bell want)
+{
+	struct vs_dir *d = vs_rx(c);
+	if (vs_is_remote(c))
+		return settle_remote(c, fd, e, want);
+	/* When the data was quicker than its doorbell, that comes in a moment, and must not lie in the twin when the socket is closed. */
+	uint32_t bell = bell_at_rest(d), state = VS_BELL_STATE(bell);
 	if (VS_BELL_EPOCH(bell) != e)
 		return false;
 	if (state == VS_RUNG || state == VS_SEEN) {
 		uint64_t sent = atomic_load(&d->twin_sent);
-		if (!atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, arm ? VS_ARMED : VS_AWAKE)))
+		if (!atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, want)))
 			return true;
 		bool more = atomic_load(&d->tail) != atomic_load_explicit(&d->head, memory_order_relaxed);
-		uint32_t armed = VS_BELL(e, VS_ARMED);
+		uint32_t asked = VS_BELL(e, want);
 		/* Its doorbell is already there. */
-		if (more && arm && atomic_compare_exchange_strong(&d->bell, &armed, bell))
+		if (more && want != VS_AWAKE && atomic_compare_exchange_strong(&d->bell, &asked, bell))
 			return true;
 		if (know_twin_read(d, fd) && sent > d->twin_read)
 			discard(d, fd, sent - d->twin_read);
 		return more;
 	}
-	if (state == VS_AWAKE && arm) {
-		if (!atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, VS_ARMED)))
-			return true;
-		if (atomic_load(&d->tail) == atomic_load_explicit(&d->head, memory_order_relaxed))
-			return false;
-		uint32_t armed = VS_BELL(e, VS_ARMED);
-		atomic_compare_exchange_strong(&d->bell, &armed, VS_BELL(e, VS_AWAKE));
+	if ((state != VS_AWAKE && state != VS_LISTED && state != VS_ARMED) || state == want)
+		return false;
+	if (!atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, want)))
 		return true;
-	}
-	if (state == VS_ARMED && !arm)
-		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, VS_AWAKE));
-	return false;
+	if (want == VS_AWAKE || atomic_load(&d->tail) == atomic_load_explicit(&d->head, memory_order_relaxed))
+		return false;
+	uint32_t asked = VS_BELL(e, want);
+	atomic_compare_exchange_strong(&d->bell, &asked, VS_BELL(e, VS_AWAKE));
+	return true;
 }
 
 /* Reads the twin; at most `limit` bytes. */
@@ -221,18 +233,15 @@ static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cur
 		if (!(flags & MSG_PEEK)) {
 			atomic_store_explicit(&d->head, head + n, memory_order_release);
 			atomic_store_explicit(&d->rx_ring_bytes, d->rx_ring_bytes + n, memory_order_relaxed);
-			bool eager = must_arm(d);
+			enum vs_bell want = wanted(c);
 			if (vs_is_remote(c))
 				vs_remote->consumed(c);
-			if (head + n == end)
-				settle(c, fd, e, eager);
-			else if (eager && vs_is_remote(c)) {
+			if (head + n == end) {
+				settle(c, fd, e, want);
+			} else if (want != VS_AWAKE) {
 				uint32_t rung = VS_BELL(e, VS_RUNG);
-				if (atomic_compare_exchange_strong(&d->bell, &rung, VS_BELL(e, VS_SEEN)))
+				if (atomic_compare_exchange_strong(&d->bell, &rung, VS_BELL(e, VS_SEEN)) && vs_is_remote(c))
 					vs_remote->arm(c, end);
-			} else if (eager) {
-				uint32_t rung = VS_BELL(e, VS_RUNG);
-				atomic_compare_exchange_strong(&d->bell, &rung, VS_BELL(e, VS_SEEN));
 			}
 		}
 		return (long)n;
@@ -253,7 +262,7 @@ static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cur
 			vs_remote->consumed(c);
 		return VS_NATIVE;
 	}
-	return settle(c, fd, e, must_arm(d)) ? VS_NATIVE : -EAGAIN;
+	return settle(c, fd, e, wanted(c)) ? VS_NATIVE : -EAGAIN;
 }
 
 /* The kernel tells an error once. When there is data to be returned first, it is kept for the next call. */
@@ -393,7 +402,7 @@ void vs_rx_sleep(const struct vs_conn *c)
 }
 void vs_rx_wake(const struct vs_conn *c) { atomic_fetch_sub(&vs_rx(c)->sleepers, 1); }
 
-bool vs_rx_arm(const struct vs_conn *c, int fd)
+static bool ask(const struct vs_conn *c, int fd, bool kernel)
 {
 	struct vs_dir *d = vs_rx(c);
 	if (vs_rx_ring_ready(c))
@@ -401,9 +410,44 @@ bool vs_rx_arm(const struct vs_conn *c, int fd)
 	if (!lock_rx(c, fd))
 		return true;
 	uint32_t e = atomic_load(&d->epoch_rx);
-	bool empty = !vs_rx_ring_ready(c) && !(vs_epoch_is_ring(e) && settle(c, fd, e, true));
+	bool empty = !vs_rx_ring_ready(c) && !(vs_epoch_is_ring(e) && settle(c, fd, e, kernel ? VS_ARMED : wanted(c)));
 	vs_unlock(&d->rx_lock);
 	return empty;
+}
+
+bool vs_rx_arm(const struct vs_conn *c, int fd) { return ask(c, fd, true); }
+bool vs_rx_list(const struct vs_conn *c, int fd) { return ask(c, fd, false); }
+
+void vs_rx_relist(const struct vs_conn *c)
+{
+	struct vs_dir *d = vs_rx(c);
+	uint32_t e = atomic_load(&d->epoch_rx), bell = VS_BELL(e, VS_AWAKE), asked = VS_BELL(e, wanted(c));
+	if (!vs_epoch_is_ring(e) || asked == bell || !atomic_compare_exchange_strong(&d->bell, &bell, asked))
+		return;
+	if (atomic_load(&d->tail) != atomic_load(&d->head))
+		atomic_compare_exchange_strong(&d->bell, &asked, VS_BELL(e, VS_AWAKE));
+}
+
+void vs_rx_edge_used(const struct vs_conn *c)
+{
+	struct vs_dir *d = vs_rx(c);
+	uint32_t bell = bell_at_rest(d), state = VS_BELL_STATE(bell);
+	if (state == VS_AWAKE || state == VS_RUNG)
+		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(VS_BELL_EPOCH(bell), state == VS_AWAKE ? VS_LISTED : VS_SEEN));
+}
+
+bool vs_rx_only_ring(const struct vs_conn *c)
+{
+	struct vs_dir *d = vs_rx(c);
+	uint32_t e = atomic_load(&d->epoch_rx);
+	return vs_epoch_is_ring(e) && atomic_load(&d->epoch_tx) == e;
+}
+
+bool vs_rx_in_ring(const struct vs_conn *c)
+{
+	struct vs_dir *d = vs_rx(c);
+	uint32_t e = atomic_load_explicit(&d->epoch_rx, memory_order_relaxed);
+	return vs_epoch_is_ring(e) || atomic_load_explicit(&d->epoch_tx, memory_order_relaxed) != e;
 }
 
 bool vs_rx_woken(const struct vs_conn *c, int fd)
@@ -420,22 +464,27 @@ bool vs_rx_woken(const struct vs_conn *c, int fd)
 	return r != -EAGAIN;
 }
 
-void vs_rx_set_eager(const struct vs_conn *c, int fd)
+bool vs_rx_announce(const struct vs_conn *c, int fd)
 {
 	struct vs_dir *d = vs_rx(c);
-	if (atomic_exchange(&d->eager, 1) != 0 || vs_rx_arm(c, fd) || !lock_rx(c, fd))
-		return;
-	/* There is data of which the kernel knows nothing: only the sender's side can ring. */
-	uint32_t bell = atomic_load(&d->bell);
-	bool silent = VS_BELL_STATE(bell) == VS_AWAKE &&
+	if (!lock_rx(c, fd))
+		return false;
+	uint32_t bell = atomic_load(&d->bell), state = VS_BELL_STATE(bell);
+	bool silent = (state == VS_AWAKE || state == VS_LISTED) &&
 		      atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(VS_BELL_EPOCH(bell), VS_ARMED));
 	if (silent && vs_is_remote(c))
 		vs_remote->arm(c, atomic_load(&d->head));
 	vs_unlock(&d->rx_lock);
-	if (!silent)
-		return;
-	if (!vs_is_remote(c))
+	if (silent && !vs_is_remote(c))
 		vs_helper_ask_peer(c);
+	return silent;
+}
+
+void vs_rx_set_eager(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_rx(c);
+	if (atomic_exchange(&d->eager, 1) != 0 || vs_rx_arm(c, fd) || !vs_rx_announce(c, fd))
+		return;
 	/* Briefly waited for, so that the doorbell does not come when the data has been read. */
 	for (uint64_t start = vs_now_ns(); vs_now_ns() - start < 2000000;) {
 		if (VS_BELL_STATE(atomic_load(&d->bell)) != VS_ARMED && VS_BELL_STATE(atomic_load(&d->bell)) != VS_RINGING)
@@ -653,7 +702,7 @@ static void close_rx(const struct vs_conn *c, int fd)
 		struct linger reset = { 1, 0 };
 		vs_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 	} else if (vs_epoch_is_ring(atomic_load(&d->epoch_rx))) {
-		settle(c, fd, atomic_load(&d->epoch_rx), false);
+		settle(c, fd, atomic_load(&d->epoch_rx), VS_AWAKE);
 	}
 	vs_unlock(&d->rx_lock);
 }

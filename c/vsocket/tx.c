@@ -1,5 +1,6 @@
 /* tx.c - the sending half of a connection. */
 #define _GNU_SOURCE
+#include "board.h"
 #include "epoch.h"
 #include "remote.h"
 #include "sys.h"
@@ -107,17 +108,38 @@ bool vs_tx_ring_bell(struct vs_dir *d, int fd, uint32_t epoch)
 	return sent;
 }
 
-/* After new data in the ring (a full fence lies in between). False when nobody will read it. */
-static bool notify_here(struct vs_dir *d, int fd, uint32_t epoch)
+/* The receiver's epoll set is told; a doorbell is needed only when its waiters sleep. */
+static bool post(const struct vs_conn *c, struct vs_board *b, int fd, uint32_t epoch, enum vs_bell state)
 {
+	struct vs_dir *d = vs_tx(c);
+	uint32_t bell = VS_BELL(epoch, state);
+	if (!vs_board_post(b, vs_board_bit(c->slot, !c->side)))
+		return true;
+	/* Else he has found it already. */
+	return !atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(epoch, VS_RINGING)) || vs_tx_ring_bell(d, fd, epoch);
+}
+
+/* After new data in the ring (a full fence lies in between). False when nobody will read it. */
+static bool notify_here(const struct vs_conn *c, int fd, uint32_t epoch)
+{
+	struct vs_dir *d = vs_tx(c);
 	uint32_t bell = atomic_load(&d->bell);
 	for (;;) {
 		uint32_t state = VS_BELL_STATE(bell);
 		/* The first data of an epoch always rings: the word is still an earlier epoch's. */
-		if (VS_BELL_EPOCH(bell) == epoch && state != VS_ARMED && state != VS_SEEN)
+		bool current = VS_BELL_EPOCH(bell) == epoch;
+		if (current && state != VS_ARMED && state != VS_SEEN && state != VS_LISTED)
 			return true;
-		if (atomic_compare_exchange_weak(&d->bell, &bell, VS_BELL(epoch, VS_RINGING)))
-			return vs_tx_ring_bell(d, fd, epoch);
+		struct vs_board *b = current && state != VS_ARMED ? vs_board_at(atomic_load(&d->board)) : NULL;
+		enum vs_bell next = !b ? VS_RINGING : state == VS_SEEN ? VS_RUNG : VS_AWAKE;
+		if (!atomic_compare_exchange_weak(&d->bell, &bell, VS_BELL(epoch, next)))
+			continue;
+		if (b)
+			return post(c, b, fd, epoch, next);
+		/* An epoll set tells by the post whether the doorbell means something new. */
+		if ((b = vs_board_at(atomic_load(&d->board))))
+			vs_board_post(b, vs_board_bit(c->slot, !c->side));
+		return vs_tx_ring_bell(d, fd, epoch);
 	}
 }
 
@@ -125,7 +147,7 @@ bool vs_tx_ring_asked(const struct vs_conn *c, int fd)
 {
 	struct vs_dir *d = vs_tx(c);
 	uint32_t e = atomic_load(&d->epoch_tx);
-	return !vs_is_remote(c) && vs_epoch_is_ring(e) && atomic_load(&d->tail) != atomic_load(&d->head) && notify_here(d, fd, e);
+	return !vs_is_remote(c) && vs_epoch_is_ring(e) && atomic_load(&d->tail) != atomic_load(&d->head) && notify_here(c, fd, e);
 }
 
 static void keep_options(const struct vs_conn *c, int fd)
@@ -167,8 +189,8 @@ static bool verified(const struct vs_conn *c)
 	return false;
 }
 
-/* A receiver that waits in epoll is woken by a doorbell for nearly every message, which costs as much as sending the message: only large
- * ones gain. RDMAKIT_SOCKET_RING=always is for tests. */
+/* A receiver that waits in ways we do not see is woken by a doorbell for nearly every message, which costs as much as sending the message:
+ * only large ones gain. RDMAKIT_SOCKET_RING=always is for tests. */
 static bool worth_it(const struct vs_dir *d, size_t n)
 {
 	static int always = -1;
@@ -176,7 +198,10 @@ static bool worth_it(const struct vs_dir *d, size_t n)
 		const char *wish = getenv("RDMAKIT_SOCKET_RING");
 		always = wish && !strcmp(wish, "always");
 	}
-	return n >= WORTH_BYTES || always || !atomic_load_explicit(&d->eager, memory_order_relaxed);
+	if (n >= WORTH_BYTES || always)
+		return true;
+	const struct vs_board *b = vs_board_at(atomic_load_explicit(&d->board, memory_order_relaxed));
+	return !atomic_load_explicit(&d->eager, memory_order_relaxed) && !(b && atomic_load_explicit(&b->forced, memory_order_relaxed));
 }
 
 /* Begins a ring epoch if both ends are ready for one. */
@@ -309,7 +334,7 @@ static void put(const struct vs_conn *c, int fd, struct vs_cursor *from)
 		tail += n;
 		atomic_exchange(&d->tail, tail); /* publishes, and orders it before the look at the doorbell's word */
 		atomic_store_explicit(&d->tx_ring_bytes, d->tx_ring_bytes + n, memory_order_relaxed);
-		if (!(vs_is_remote(c) ? vs_remote->sent(c, fd, tail - n, n) : notify_here(d, fd, e))) {
+		if (!(vs_is_remote(c) ? vs_remote->sent(c, fd, tail - n, n) : notify_here(c, fd, e))) {
 			atomic_fetch_or(&d->plain, VS_PLAIN_SHUT);
 			end_ring(c, fd);
 			return;

@@ -9,7 +9,6 @@
 #include <linux/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -248,8 +247,6 @@ VS_EXPORT int pipe2(int fd[2], int flags)
 }
 
 VS_EXPORT int eventfd(unsigned initial, int flags) { return fresh_other(REAL(eventfd)(initial, flags)); }
-VS_EXPORT int epoll_create(int size) { return fresh_other(REAL(epoll_create)(size)); }
-VS_EXPORT int epoll_create1(int flags) { return fresh_other(REAL(epoll_create1)(flags)); }
 
 VS_EXPORT int shutdown(int fd, int how)
 {

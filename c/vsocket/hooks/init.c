@@ -3,6 +3,7 @@
 #include "../book.h"
 #include "../lock.h"
 #include "../remote.h"
+#include "../set.h"
 #include "hooks.h"
 #include "../sys.h"
 #include <dlfcn.h>
@@ -25,7 +26,8 @@ static void before_fork(void)
 {
 	if (vs_remote && vs_arena)
 		vs_remote->before_fork();
-	vs_fd_hold(1);
+	vs_set_flush_all(REAL(epoll_ctl));
+	vs_fd_before_fork();
 }
 
 static void in_parent(void) { vs_fd_forked(false); }
@@ -34,6 +36,7 @@ static void in_child(void)
 {
 	vs_note_pid();
 	vs_tid = 0;
+	vs_set_forked();
 	vs_fd_forked(true);
 	vs_conn_forked();
 	if (vs_remote)

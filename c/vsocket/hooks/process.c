@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "hooks.h"
 #include "../book.h"
+#include "../set.h"
 #include "../sys.h"
 #include <elf.h>
 #include <fcntl.h>
@@ -94,11 +95,13 @@ static const char *find(const char *name, char *buf, size_t room)
 #define REPLACE(call)                                                                                                  \
 	({                                                                                                             \
 		bool own_ = !vs_in_vfork_child();                                                                      \
-		if (own_)                                                                                              \
-			vs_fd_bequeath(true);                                                                                \
+		if (own_) {                                                                                            \
+			vs_set_flush_all(REAL(epoll_ctl));                                                             \
+			vs_fd_bequeath(true);                                                                          \
+		}                                                                                                      \
 		int r_ = (call);                                                                                       \
 		if (own_)                                                                                              \
-			vs_fd_bequeath(false);                                                                                 \
+			vs_fd_bequeath(false);                                                                         \
 		r_;                                                                                                    \
 	})
 

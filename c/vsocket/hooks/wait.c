@@ -1,10 +1,11 @@
-/* wait.c - poll, select and epoll. */
+/* wait.c - poll and select. */
 #define _GNU_SOURCE
 #include "hooks.h"
+#include "spin.h"
+#include "../set.h"
 #include "../sys.h"
 #include <poll.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/select.h>
 #include <time.h>
 
@@ -12,8 +13,6 @@ int __poll_chk(struct pollfd *p, nfds_t n, int timeout, size_t room);
 int __ppoll_chk(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t room);
 
 #define IN_EVENTS (POLLIN | POLLRDNORM)
-#define SPIN_NS 50000u
-#define PURE_SPIN_NS 2000u
 /* More connections than this in one call are not looked at by ourselves. */
 #define MANY 1024
 
@@ -22,12 +21,14 @@ static bool wants_ring(const struct pollfd *p, struct vs_conn *c)
 	return p->fd >= 0 && (p->events & IN_EVENTS) && vs_fd_conn(p->fd, c);
 }
 
-static unsigned count_conns(const struct pollfd *p, nfds_t n)
+static unsigned count_conns(struct pollfd *p, nfds_t n)
 {
 	unsigned found = 0;
 	struct vs_conn c;
-	for (nfds_t i = 0; i < n; i++)
+	for (nfds_t i = 0; i < n; i++) {
 		found += wants_ring(&p[i], &c);
+		vs_set_force(p[i].fd); /* for an epoll set one may wait like this, too */
+	}
 	return found;
 }
 
@@ -84,24 +85,21 @@ static int wait_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout,
 	static __thread uint32_t spin_ns;
 	uint64_t start = vs_now_ns(), limit = timeout ? to_ns(timeout) : UINT64_MAX;
 	for (;;) {
-		uint64_t now = vs_now_ns(), budget = spin_ns ? spin_ns : SPIN_NS;
+		uint64_t now = vs_now_ns(), since = now;
+		uint32_t budget = vs_spin_budget(spin_ns);
 		bool ready = any_ready(p, n);
-		for (uint64_t since = now, looked = now; !ready && now - since < budget && now - start < limit; now = vs_now_ns()) {
+		for (uint64_t looked = now; !ready && now - since < budget && now - start < limit; now = vs_now_ns()) {
 			for (int i = 0; i < 16 && !(ready = any_ready(p, n)); i++)
 				vs_pause();
 			/* Other descriptors of the set are the kernel's. */
-			if (!ready && now - looked > 5000) {
+			if (!ready && now - looked > VS_LOOK_NS) {
 				looked = now;
 				if (vs_sys_poll_now(p, (unsigned)n) != 0)
 					break;
 			}
-			if (now - since > PURE_SPIN_NS)
+			if (now - since > VS_PURE_SPIN_NS)
 				vs_sys_yield();
 		}
-		if (ready && budget * 2 <= SPIN_NS)
-			spin_ns = (uint32_t)budget * 2;
-		if (!ready)
-			spin_ns = budget / 2 < 1000 ? 1000 : (uint32_t)budget / 2;
 		struct timespec zero = { 0, 0 }, rest;
 		const struct timespec *t = timeout;
 		bool sleeps = !ready;
@@ -120,6 +118,7 @@ static int wait_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout,
 		if (r < 0)
 			return r;
 		r = merge(p, n);
+		spin_ns = vs_spin_learn(budget, vs_now_ns() - since, any_ready(p, n));
 		if (r > 0 || (timeout && vs_now_ns() - start >= limit))
 			return r;
 	}
@@ -234,16 +233,4 @@ VS_EXPORT int pselect(int n, fd_set *in, fd_set *out, fd_set *except, const stru
 	    (timeout && (timeout->tv_sec < 0 || (unsigned long)timeout->tv_nsec >= 1000000000u)))
 		return REAL(pselect)(n, in, out, except, timeout, mask);
 	return wait_select(n, in, out, except, timeout, mask);
-}
-
-/* Whoever waits in an epoll set may do it with a system call of his own: the descriptor must say itself when there is data. */
-VS_EXPORT int epoll_ctl(int ep, int op, int fd, struct epoll_event *event)
-{
-	struct vs_conn c;
-	if (op != EPOLL_CTL_DEL) {
-		vs_fd_watched(fd);
-		if (vs_fd_conn(fd, &c))
-			vs_rx_set_eager(&c, fd);
-	}
-	return REAL(epoll_ctl)(ep, op, fd, event);
 }
