@@ -147,7 +147,9 @@ bool vs_tx_ring_asked(const struct vs_conn *c, int fd)
 {
 	struct vs_dir *d = vs_tx(c);
 	uint32_t e = atomic_load(&d->epoch_tx);
-	return !vs_is_remote(c) && vs_epoch_is_ring(e) && atomic_load(&d->tail) != atomic_load(&d->head) && notify_here(c, fd, e);
+	/* Any other word means that he has been told of all there is. */
+	return !vs_is_remote(c) && vs_epoch_is_ring(e) && VS_BELL_STATE(atomic_load(&d->bell)) == VS_ARMED &&
+	       atomic_load(&d->tail) != atomic_load(&d->head) && notify_here(c, fd, e);
 }
 
 static void keep_options(const struct vs_conn *c, int fd)
