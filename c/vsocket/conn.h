@@ -42,10 +42,12 @@ void vs_rx_wake(const struct vs_conn *c);
 bool vs_rx_arm(const struct vs_conn *c, int fd);
 /* Asks for whatever notice its waiters need. False when there is data already. */
 bool vs_rx_list(const struct vs_conn *c, int fd);
-/* The same without a lock, for when the ring was found to be empty after all. */
-void vs_rx_relist(const struct vs_conn *c);
-/* An edge-triggered waiter has been told: new data are an edge of their own, whether or not he has read what there was. */
-void vs_rx_edge_used(const struct vs_conn *c);
+/* The same for when the ring was found to be empty after a notice. False: the sender is in the middle of ringing, ask again. */
+bool vs_rx_quiet(const struct vs_conn *c, int fd);
+/* An edge-triggered waiter has been told: new data are an edge of their own, whether or not he has read what there was. False: the sender
+ * is in the middle of ringing, tell it again. */
+bool vs_rx_edge_used(const struct vs_conn *c);
+bool vs_rx_is_edge_used(const struct vs_conn *c);
 /* There is data in the ring of which threads that sleep in the kernel know nothing: asks the sender's side for a doorbell. True when it
  * was asked. */
 bool vs_rx_announce(const struct vs_conn *c, int fd);

@@ -237,7 +237,9 @@ static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cur
 			if (vs_is_remote(c))
 				vs_remote->consumed(c);
 			if (head + n == end) {
-				settle(c, fd, e, want);
+				/* Data that came meanwhile were perhaps not posted, because they lay behind a doorbell. */
+				if (settle(c, fd, e, want) && want == VS_LISTED)
+					vs_board_post(vs_board_at(atomic_load(&d->board)), vs_board_bit(c->slot, c->side));
 			} else if (want != VS_AWAKE) {
 				uint32_t rung = VS_BELL(e, VS_RUNG);
 				if (atomic_compare_exchange_strong(&d->bell, &rung, VS_BELL(e, VS_SEEN)) && vs_is_remote(c))
@@ -418,22 +420,43 @@ static bool ask(const struct vs_conn *c, int fd, bool kernel)
 bool vs_rx_arm(const struct vs_conn *c, int fd) { return ask(c, fd, true); }
 bool vs_rx_list(const struct vs_conn *c, int fd) { return ask(c, fd, false); }
 
-void vs_rx_relist(const struct vs_conn *c)
+bool vs_rx_quiet(const struct vs_conn *c, int fd)
 {
 	struct vs_dir *d = vs_rx(c);
-	uint32_t e = atomic_load(&d->epoch_rx), bell = VS_BELL(e, VS_AWAKE), asked = VS_BELL(e, wanted(c));
-	if (!vs_epoch_is_ring(e) || asked == bell || !atomic_compare_exchange_strong(&d->bell, &bell, asked))
-		return;
-	if (atomic_load(&d->tail) != atomic_load(&d->head))
-		atomic_compare_exchange_strong(&d->bell, &asked, VS_BELL(e, VS_AWAKE));
+	uint32_t e = atomic_load(&d->epoch_rx), bell = atomic_load(&d->bell), asked = VS_BELL(e, wanted(c));
+	if (!vs_epoch_is_ring(e) || VS_BELL_EPOCH(bell) != e)
+		return true;
+	switch (VS_BELL_STATE(bell)) {
+	case VS_AWAKE: /* without the lock, for this is the usual case */
+		if (asked == bell || !atomic_compare_exchange_strong(&d->bell, &bell, asked))
+			return true;
+		if (atomic_load(&d->tail) != atomic_load(&d->head))
+			atomic_compare_exchange_strong(&d->bell, &asked, VS_BELL(e, VS_AWAKE));
+		return true;
+	case VS_RINGING:
+		return false;
+	case VS_RUNG:
+	case VS_SEEN:
+		vs_rx_list(c, fd);
+		return true;
+	default:
+		return true;
+	}
 }
 
-void vs_rx_edge_used(const struct vs_conn *c)
+bool vs_rx_edge_used(const struct vs_conn *c)
 {
 	struct vs_dir *d = vs_rx(c);
 	uint32_t bell = bell_at_rest(d), state = VS_BELL_STATE(bell);
 	if (state == VS_AWAKE || state == VS_RUNG)
 		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(VS_BELL_EPOCH(bell), state == VS_AWAKE ? VS_LISTED : VS_SEEN));
+	return state != VS_RINGING;
+}
+
+bool vs_rx_is_edge_used(const struct vs_conn *c)
+{
+	uint32_t state = VS_BELL_STATE(bell_at_rest(vs_rx(c)));
+	return state == VS_SEEN || state == VS_LISTED;
 }
 
 bool vs_rx_only_ring(const struct vs_conn *c)

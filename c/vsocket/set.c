@@ -21,8 +21,10 @@ struct member {
 	_Atomic uint16_t set; /* index + 1; 0: in none */
 	bool spent;	      /* one-shot, and told */
 	bool ready;	      /* in the list */
+	bool ringed;	      /* its ring is, or was, looked at */
 	bool many;	      /* in another set as well, of which nothing is known */
 	bool removed;	      /* the application has taken it out, and the kernel does not know */
+	uint64_t armed;	      /* one-shot: the set's clock when it was last asked for */
 	bool untold;	      /* in the list of those of which the kernel does not know everything */
 	uint32_t events;
 	uint32_t bit; /* its end of a connection; NO_BIT: the kernel tells all of it */
@@ -49,6 +51,7 @@ struct vs_set {
 	int last;
 	int untold; /* the first of which the kernel does not know everything, number + 1 */
 	uint32_t round;
+	_Atomic uint64_t clock; /* counts what was asked for with one-shot */
 	_Atomic uint32_t spin_ns;
 	_Atomic uint64_t looked;
 	int bucket[BUCKETS];
@@ -165,15 +168,17 @@ static void unlink_data(struct vs_set *s, int fd)
 	}
 }
 
-/* The only member with this data, or -1. */
+#define NOBODY (-1)
+#define SEVERAL (-2)
+/* The only member with this data, NOBODY or SEVERAL. */
 static int member_with(const struct vs_set *s, uint64_t data)
 {
-	int found = -1;
+	int found = NOBODY;
 	for (int at = s->bucket[bucket_of(data)]; at; at = members[at - 1].next) {
 		if (members[at - 1].data != data)
 			continue;
 		if (found >= 0)
-			return -1;
+			return SEVERAL;
 		found = at - 1;
 	}
 	return found;
@@ -313,6 +318,7 @@ bool vs_set_attached(int fd, const struct vs_conn *c, bool relax)
 	bool ours = b && s->open && !s->lent && !m->many && m->bit == NO_BIT && atomic_load(&member_of_bit[bit]) == 0;
 	if (ours) {
 		m->bit = bit;
+		m->ringed = true;
 		atomic_store(&member_of_bit[bit], fd + 1);
 		atomic_fetch_add(&s->rings, 1);
 		atomic_store(&d->board, vs_board_row(b));
@@ -322,6 +328,14 @@ bool vs_set_attached(int fd, const struct vs_conn *c, bool relax)
 	if (ours && !vs_rx_list(c, fd))
 		tell(b, c, fd);
 	return ours;
+}
+
+static void note_one_shot(struct vs_set *s, struct member *m)
+{
+	if (!(m->events & EPOLLONESHOT))
+		return;
+	s->one_shots = true;
+	m->armed = atomic_fetch_add(&s->clock, 1) + 1;
 }
 
 /* A new member. Under the lock. */
@@ -334,7 +348,7 @@ static void add(struct vs_set *s, int fd, const struct epoll_event *event)
 		return;
 	}
 	*m = (struct member){ .events = event->events, .data = event->data.u64, .bit = NO_BIT, .told = *event };
-	s->one_shots |= (event->events & EPOLLONESHOT) != 0;
+	note_one_shot(s, m);
 	link_data(s, fd);
 	atomic_store(&m->set, (uint16_t)(s - sets + 1));
 }
@@ -346,7 +360,7 @@ static void modify(struct vs_set *s, int fd, const struct epoll_event *event)
 	m->events = event->events;
 	m->data = event->data.u64;
 	m->spent = false;
-	s->one_shots |= (event->events & EPOLLONESHOT) != 0;
+	note_one_shot(s, m);
 	link_data(s, fd);
 }
 
@@ -587,45 +601,72 @@ void vs_set_wake(struct vs_set *s, enum vs_sleep how)
 		atomic_fetch_sub(&s->board->sleepers, 1);
 }
 
-/* Takes an event of the kernel's that was only a doorbell; false: it stays. */
-static bool only_a_doorbell(struct vs_set *s, struct epoll_event *event, vs_ctl_fn *real)
+/* The kernel takes a one-shot member for told, and it was not. Under the lock. */
+static void arm_again(struct vs_set *s, int fd, vs_ctl_fn *real)
+{
+	struct epoll_event again = { .events = members[fd].events, .data.u64 = members[fd].data };
+	real(s->ep, EPOLL_CTL_MOD, fd, &again);
+}
+
+/* Whether an event that the kernel has told, in a call made when the set's clock was `since`, is to be kept from the application: because
+ * it was only a doorbell, or because a ring has told it already. Takes doorbells out of it. */
+static bool told_in_vain(struct vs_set *s, struct epoll_event *event, uint64_t since, vs_ctl_fn *real)
 {
 	struct vs_conn c;
 	if (!lock_set(s))
 		return false;
 	int fd = s->whole ? member_with(s, event->data.u64) : -1;
-	if (fd < 0 || !member_conn(&members[fd], fd, &c)) {
+	if (fd < 0) {
+		/* Of one that a ring told to another thread, who has closed it meanwhile. */
+		bool gone = s->whole && s->one_shots && fd == NOBODY && vs_set_has_rings(s);
 		vs_unlock(&s->lock);
-		return false;
+		return gone;
 	}
 	struct member *m = &members[fd];
-	bool one_shot = m->events & EPOLLONESHOT, gone = m->spent;
-	/* Each edge has been posted. What has been told of already is no edge, and the doorbell may come late. */
-	if (s->board)
+	const bool one_shot = m->events & EPOLLONESHOT, ring = member_conn(m, fd, &c);
+	/* Asked for anew while the kernel's call was under way: the event may be of the time before, when a ring told it to another thread. If
+	 * it is not, it comes again. */
+	bool gone = m->ringed && one_shot && (m->spent || m->armed > since);
+	if (gone && !m->spent)
+		arm_again(s, fd, real);
+	if (one_shot)
+		m->spent |= !gone;
+	/* The doorbell of an edge that has been told already may come late. */
+	if (ring && s->board)
 		vs_board_collect(s->board, collected, s);
-	bool no_edge = (m->events & EPOLLET) && !m->ready && !(event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) && vs_rx_only_ring(&c);
+	bool edge = m->events & EPOLLET, told = ring && edge && !m->ready && !(event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) &&
+						vs_rx_only_ring(&c) && vs_rx_ring_ready(&c) && vs_rx_is_edge_used(&c);
 	vs_unlock(&s->lock);
 	/* Asked without the lock: it may read the twin. */
-	if (!gone && (event->events & IN_EVENTS) && vs_rx_in_ring(&c) && (no_edge || !vs_rx_woken(&c, fd))) {
+	if (ring && !gone && (event->events & IN_EVENTS) && vs_rx_in_ring(&c) && (told || !vs_rx_woken(&c, fd))) {
 		event->events &= ~(uint32_t)IN_EVENTS;
 		gone = event->events == 0;
-		if (gone && one_shot && lock_set(s)) { /* the kernel takes it for told */
-			struct epoll_event again = { .events = m->events, .data.u64 = m->data };
-			if (member_conn(m, fd, &c) && !m->spent)
-				real(s->ep, EPOLL_CTL_MOD, fd, &again);
+		if (gone && one_shot && lock_set(s)) {
+			if (member_conn(m, fd, &c) && m->spent) {
+				m->spent = false;
+				arm_again(s, fd, real);
+				if (ready_events(m, &c))
+					list_ready(s, fd);
+			}
 			vs_unlock(&s->lock);
 		}
+	}
+	/* Looked at again while the sender rings: its doorbell may have come and gone already. */
+	if (ring && edge && (!(event->events & IN_EVENTS) || !vs_rx_edge_used(&c)) && lock_set(s)) {
+		if (member_conn(m, fd, &c))
+			list_ready(s, fd);
+		vs_unlock(&s->lock);
 	}
 	return gone;
 }
 
-int vs_set_merge(struct vs_set *s, struct epoll_event *events, int n, int max, vs_ctl_fn *real)
+int vs_set_merge(struct vs_set *s, struct epoll_event *events, int n, int max, uint64_t since, vs_ctl_fn *real)
 {
 	int kept = 0;
 	for (int i = 0; i < n; i++)
-		if (!vs_set_has_rings(s) || !only_a_doorbell(s, &events[i], real))
+		if (!(vs_set_has_rings(s) || s->one_shots) || !told_in_vain(s, &events[i], since, real))
 			events[kept++] = events[i];
-	if (!(vs_set_ready(s) || (s->one_shots && kept > 0)) || !lock_set(s))
+	if (!vs_set_ready(s) || !lock_set(s))
 		return kept;
 	n = kept;
 	uint32_t round = ++s->round;
@@ -635,8 +676,6 @@ int vs_set_merge(struct vs_set *s, struct epoll_event *events, int n, int max, v
 			continue;
 		members[fd].round = round;
 		members[fd].at = i;
-		if (members[fd].events & EPOLLONESHOT)
-			members[fd].spent = true;
 	}
 	if (s->board)
 		vs_board_collect(s->board, collected, s);
@@ -649,12 +688,12 @@ int vs_set_merge(struct vs_set *s, struct epoll_event *events, int n, int max, v
 		struct vs_conn c;
 		bool known_conn = member_conn(m, fd, &c);
 		/* Read before its post came: the next data must be posted anew. */
-		if (known_conn && !vs_rx_ring_ready(&c))
-			vs_rx_relist(&c);
+		bool quiet = !known_conn || vs_rx_ring_ready(&c) || vs_rx_quiet(&c, fd);
 		uint32_t now = known_conn ? ready_events(m, &c) : 0;
 		bool once = m->events & (EPOLLET | EPOLLONESHOT);
 		if (now == 0 || (m->spent && m->round != round)) {
-			unlist(s, fd);
+			if (quiet || m->removed || m->spent)
+				unlist(s, fd);
 		} else if (m->round == round) { /* the kernel has told of it, too */
 			events[m->at].events |= now;
 			if (once)
@@ -672,8 +711,8 @@ int vs_set_merge(struct vs_set *s, struct epoll_event *events, int n, int max, v
 		} else {
 			break;
 		}
-		if (once && now)
-			vs_rx_edge_used(&c);
+		if (once && now && !vs_rx_edge_used(&c) && (m->events & EPOLLET))
+			list_ready(s, fd);
 		if (is_last)
 			break;
 		fd = next;
@@ -682,6 +721,7 @@ int vs_set_merge(struct vs_set *s, struct epoll_event *events, int n, int max, v
 	return n;
 }
 
+uint64_t vs_set_clock(struct vs_set *s) { return atomic_load(&s->clock); }
 _Atomic uint32_t *vs_set_spin_ns(struct vs_set *s) { return &s->spin_ns; }
 _Atomic uint64_t *vs_set_looked(struct vs_set *s) { return &s->looked; }
 

@@ -46,9 +46,10 @@ void vs_set_wake(struct vs_set *s, enum vs_sleep how);
 void vs_set_flush(struct vs_set *s, vs_ctl_fn *real);
 /* Of all sets: before other processes or programs may use them. */
 void vs_set_flush_all(vs_ctl_fn *real);
-/* Adds what rings have to the `n` events that the kernel told of, and takes away those of them that were only doorbells. Returns the number
- * of events. */
-int vs_set_merge(struct vs_set *s, struct epoll_event *events, int n, int max, vs_ctl_fn *real);
+/* Adds what rings have to the `n` events that the kernel told of, in a call before which vs_set_clock() was `since`, and takes away those
+ * of them that were only doorbells. Returns the number of events. */
+int vs_set_merge(struct vs_set *s, struct epoll_event *events, int n, int max, uint64_t since, vs_ctl_fn *real);
+uint64_t vs_set_clock(struct vs_set *s);
 /* How long a wait spins before it sleeps; where it is learnt. */
 _Atomic uint32_t *vs_set_spin_ns(struct vs_set *s);
 /* When the kernel's set was last looked at (vs_ticks()). */

@@ -107,6 +107,7 @@ static int wait_set(const struct call *w, struct waiter *me, uint64_t limit_ns)
 		const uint64_t since = vs_now_ns();
 		const bool rings = vs_set_has_rings(s), ready = vs_set_ready(s);
 		const uint32_t budget = vs_spin_budget(atomic_load_explicit(learnt, memory_order_relaxed));
+		const uint64_t clock = vs_set_clock(s);
 		int n = 0;
 		/* The kernel's part must not starve, nor take all the room. */
 		uint64_t ticks = vs_ticks();
@@ -117,7 +118,7 @@ static int wait_set(const struct call *w, struct waiter *me, uint64_t limit_ns)
 			if (n < 0)
 				return (int)vs_result(n);
 		}
-		n = vs_set_merge(s, w->events, n, w->max, REAL(epoll_ctl));
+		n = vs_set_merge(s, w->events, n, w->max, clock, REAL(epoll_ctl));
 		if (n > 0 || (limit_ns == 0 && rings))
 			return n;
 		if (!first && since - start >= limit_ns)
@@ -127,9 +128,10 @@ static int wait_set(const struct call *w, struct waiter *me, uint64_t limit_ns)
 				return (int)vs_result(n);
 			if (vs_set_ready(s))
 				atomic_store_explicit(learnt, vs_spin_learn(budget, vs_now_ns() - since, true), memory_order_relaxed);
-			n = vs_set_merge(s, w->events, n, w->max, REAL(epoll_ctl));
+			n = vs_set_merge(s, w->events, n, w->max, clock, REAL(epoll_ctl));
 			if (n > 0)
 				return n;
+			vs_sys_yield(); /* a sender is in the middle of something */
 			continue;
 		}
 		me->how = vs_set_sleep(s, REAL(epoll_ctl));
@@ -146,9 +148,9 @@ static int wait_set(const struct call *w, struct waiter *me, uint64_t limit_ns)
 			atomic_store_explicit(learnt, vs_spin_learn(budget, vs_now_ns() - since, vs_set_ready(s)), memory_order_relaxed);
 			atomic_store_explicit(looked, vs_ticks(), memory_order_relaxed);
 		} else if (n > 0 || limit_ns == UINT64_MAX) {
-			return vs_set_merge(s, w->events, n, w->max, REAL(epoll_ctl));
+			return vs_set_merge(s, w->events, n, w->max, clock, REAL(epoll_ctl));
 		}
-		n = vs_set_merge(s, w->events, n, w->max, REAL(epoll_ctl));
+		n = vs_set_merge(s, w->events, n, w->max, clock, REAL(epoll_ctl));
 		if (n > 0)
 			return n;
 	}
