@@ -2,6 +2,7 @@
 #ifndef VS_RING_H
 #define VS_RING_H
 
+#include "sys.h"
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -13,6 +14,9 @@ struct vs_cursor {
 	int count;   /* buffers from iov on */
 	size_t done; /* bytes of the first one that are used up */
 	size_t left; /* bytes in all */
+	/* Instead of buffers: a file, read at `at`. */
+	int file_plus_1;
+	int64_t at;
 };
 
 /* Returns false when the lengths add up to more than a call may transfer, as the kernel does (EINVAL). */
@@ -56,19 +60,38 @@ static inline int vs_cursor_iov(const struct vs_cursor *c, struct iovec *out, in
 	return n;
 }
 
-/* Copies `n` bytes (not more than are left) into the ring at `at`. */
-static inline void vs_ring_put(unsigned char *ring, uint32_t size, uint64_t at, struct vs_cursor *c, size_t n)
+/* Reads up to `n` bytes of a file into the ring at `at`. Returns how many: fewer at its end, and when it cannot be read. */
+static inline size_t vs_ring_put_file(unsigned char *ring, uint32_t size, uint64_t at, struct vs_cursor *c, size_t n)
 {
-	while (n > 0) {
+	size_t done = 0;
+	while (done < n) {
+		size_t pos = (at + done) & (size - 1), len = n - done < size - pos ? n - done : size - pos;
+		long r = vs_sys(SYS_pread64, c->file_plus_1 - 1, ring + pos, len, c->at);
+		if (r <= 0)
+			break;
+		done += (size_t)r;
+		c->at += r;
+		c->left -= (size_t)r;
+	}
+	return done;
+}
+
+/* Copies `n` bytes (not more than are left) into the ring at `at`. Returns how many there were: fewer of a file that ends. */
+static inline size_t vs_ring_put(unsigned char *ring, uint32_t size, uint64_t at, struct vs_cursor *c, size_t n)
+{
+	if (__builtin_expect(c->file_plus_1 != 0, 0))
+		return vs_ring_put_file(ring, size, at, c, n);
+	for (size_t rest = n; rest > 0;) {
 		size_t len = c->iov->iov_len - c->done, pos = at & (size - 1);
-		if (len > n)
-			len = n;
+		if (len > rest)
+			len = rest;
 		if (len > size - pos)
 			len = size - pos;
 		memcpy(ring + pos, (const char *)c->iov->iov_base + c->done, len);
-		at += len, n -= len;
+		at += len, rest -= len;
 		vs_cursor_skip(c, len);
 	}
+	return n;
 }
 
 /* Copies `n` bytes (not more than there is room for) out of the ring; discards them when `discard`. */

@@ -15,7 +15,9 @@
 /* The tail is published after so many bytes, so that the receiver copies out while we copy in. */
 #define CHUNK ((size_t)32 << 10)
 #define FULL_SPIN_NS 200000u
-#define FULL_SPIN_MIN_NS 2000u
+#define FULL_SPIN_MIN_NS 50000u
+/* What a call that must not block may wait in all: shorter than falling back to the twin for a ringful takes. */
+#define NONBLOCKING_NS 1000000u
 /* Pure spinning, before the CPU is offered to others between looks. */
 #define PURE_SPIN_NS 2000u
 #define WORTH_BYTES ((size_t)16 << 10)
@@ -250,8 +252,14 @@ static bool promote(const struct vs_conn *c, int fd, size_t n)
 	return true;
 }
 
-/* Waits a moment for the receiver to make room. */
-static bool wait_for_room(const struct vs_conn *c, uint64_t tail, uint32_t size)
+static bool is_nonblocking(int fd, int flags)
+{
+	return (flags & MSG_DONTWAIT) || (vs_sys(SYS_fcntl, fd, 3 /* F_GETFL */) & 04000 /* O_NONBLOCK */);
+}
+
+/* Waits a moment for the receiver to make room: for as long as he makes some, but `*patience_ns` in all; then only if all that is left (`want`)
+ * finds room. */
+static bool wait_for_room(const struct vs_conn *c, uint64_t tail, uint32_t size, size_t want, uint64_t *patience_ns)
 {
 	struct vs_dir *d = vs_tx(c);
 	uint64_t seen = d->head_seen, start = vs_now_ns(), since = start;
@@ -264,11 +272,18 @@ static bool wait_for_room(const struct vs_conn *c, uint64_t tail, uint32_t size)
 			if (tail - head <= size - size / 4) {
 				d->head_seen = head;
 				d->full_spin_ns = budget * 2 > FULL_SPIN_NS ? FULL_SPIN_NS : budget * 2;
+				uint64_t waited = vs_now_ns() - start;
+				*patience_ns -= waited < *patience_ns ? waited : *patience_ns;
 				return true;
 			}
 			vs_pause();
 		}
 		uint64_t now = vs_now_ns(), head = atomic_load(&d->head);
+		if (now - start > *patience_ns) {
+			*patience_ns = 0;
+			d->head_seen = head;
+			return size - (tail - head) >= want;
+		}
 		if (head != seen) {
 			seen = head;
 			since = now;
@@ -276,7 +291,7 @@ static bool wait_for_room(const struct vs_conn *c, uint64_t tail, uint32_t size)
 		if (now - since > budget) {
 			d->full_spin_ns = budget / 2 < FULL_SPIN_MIN_NS ? FULL_SPIN_MIN_NS : budget / 2;
 			d->head_seen = head;
-			return tail - head < size;
+			return size - (tail - head) >= want;
 		}
 		if (now - start > PURE_SPIN_NS)
 			vs_sys_yield();
@@ -295,9 +310,10 @@ static bool peer_open(struct vs_dir *d, int fd)
 }
 
 /* Sends as much as possible through the ring. */
-static void put(const struct vs_conn *c, int fd, struct vs_cursor *from)
+static void put(const struct vs_conn *c, int fd, struct vs_cursor *from, int flags)
 {
 	struct vs_dir *d = vs_tx(c);
+	uint64_t patience_ns = UINT64_MAX;
 	uint32_t e = atomic_load_explicit(&d->epoch_tx, memory_order_relaxed);
 	uint32_t size = atomic_load_explicit(&vs_boundary_of(d, e)->size, memory_order_relaxed);
 	unsigned char *ring = vs_ring_of(c->slot, c->side);
@@ -319,7 +335,9 @@ static void put(const struct vs_conn *c, int fd, struct vs_cursor *from)
 			end_ring(c, fd);
 			return;
 		}
-		if (used == size && !wait_for_room(c, tail, size)) {
+		if (used == size && patience_ns == UINT64_MAX && is_nonblocking(fd, flags))
+			patience_ns = NONBLOCKING_NS;
+		if (used == size && (patience_ns == 0 || !wait_for_room(c, tail, size, from->left, &patience_ns))) {
 			atomic_fetch_add_explicit(&d->tx_overflows, 1, memory_order_relaxed);
 			if (d->ring_next < VS_RING_MAX)
 				d->ring_next *= 2;
@@ -330,9 +348,12 @@ static void put(const struct vs_conn *c, int fd, struct vs_cursor *from)
 		size_t n = from->left < size - used ? from->left : size - used;
 		if (n > CHUNK)
 			n = CHUNK;
+		const struct vs_cursor source = *from;
+		n = vs_ring_put(ring, size, tail, from, n);
+		if (n == 0)
+			return; /* the file has ended: the kernel's call will say so */
 		if (vs_watched(d) && !vs_is_remote(c))
-			vs_watch_sent(c->slot, c->side, *from, n, tail);
-		vs_ring_put(ring, size, tail, from, n);
+			vs_watch_sent(c->slot, c->side, source, n, tail);
 		tail += n;
 		atomic_exchange(&d->tail, tail); /* publishes, and orders it before the look at the doorbell's word */
 		atomic_store_explicit(&d->tx_ring_bytes, d->tx_ring_bytes + n, memory_order_relaxed);
@@ -383,11 +404,6 @@ long vs_tx_give_back(const struct vs_conn *c, int fd)
 	}
 }
 
-static bool is_nonblocking(int fd, int flags)
-{
-	return (flags & MSG_DONTWAIT) || (vs_sys(SYS_fcntl, fd, 3 /* F_GETFL */) & 04000 /* O_NONBLOCK */);
-}
-
 /* Before anything else is sent: what the receiver has given back. */
 static long settle_given_back(const struct vs_conn *c, int fd, int flags)
 {
@@ -426,7 +442,7 @@ long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int f
 			} else if (ring && vs_is_remote(c) && !vs_remote->may_start(c)) {
 				end_ring(c, fd);
 			} else if (ring || promote(c, fd, total)) {
-				put(c, fd, from);
+				put(c, fd, from, flags);
 			}
 		}
 		*done = total - from->left;

@@ -64,8 +64,23 @@ void vs_watch_begin(struct vs_slot *slot, uint32_t wanted)
 	}
 }
 
+/* A file's bytes are nowhere but in the ring. */
+static struct vs_cursor in_ring(const struct vs_slot *slot, int dir, struct iovec piece[2], size_t n, uint64_t at)
+{
+	uint32_t size = atomic_load(&vs_boundary_of((struct vs_dir *)(uintptr_t)&slot->dir[dir], slot->dir[dir].epoch_tx)->size);
+	struct vs_cursor c;
+	size_t pos = at & (size - 1), first = n < size - pos ? n : size - pos;
+	piece[0] = (struct iovec){ vs_ring_of(slot, dir) + pos, first };
+	piece[1] = (struct iovec){ vs_ring_of(slot, dir), n - first };
+	vs_cursor_init(&c, piece, 2);
+	return c;
+}
+
 void vs_watch_sent(const struct vs_slot *slot, int dir, struct vs_cursor from, size_t n, uint64_t at)
 {
+	struct iovec piece[2];
+	if (from.file_plus_1)
+		from = in_ring(slot, dir, piece, n, at);
 	struct vs_watch *w = vs_watch_of(slot, dir);
 	uint32_t watched = atomic_load_explicit(&slot->dir[dir].watched, memory_order_relaxed);
 	if ((watched & VS_WATCH_LATENCY) && atomic_load_explicit(&w->stamp_at, memory_order_acquire) == 0) {

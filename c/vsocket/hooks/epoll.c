@@ -9,9 +9,6 @@
 #include <sys/epoll.h>
 #include <time.h>
 
-/* A wait that finds something in rings asks the kernel, too, when it has not done so for this long. */
-#define FAIR_TICKS (VS_TICKS_A_MS / 50)
-
 static int fresh_set(int ep)
 {
 	if (ep >= 0 && !vs_in_vfork_child()) {
@@ -111,7 +108,7 @@ static int wait_set(const struct call *w, struct waiter *me, uint64_t limit_ns)
 		int n = 0;
 		/* The kernel's part must not starve, nor take all the room. */
 		uint64_t ticks = vs_ticks();
-		if (rings && ((!ready && limit_ns == 0) || ticks - atomic_load_explicit(looked, memory_order_relaxed) > FAIR_TICKS)) {
+		if (rings && ((!ready && limit_ns == 0) || ticks - atomic_load_explicit(looked, memory_order_relaxed) > VS_FAIR_TICKS)) {
 			atomic_store_explicit(looked, ticks, memory_order_relaxed);
 			vs_set_flush(s, REAL(epoll_ctl));
 			n = look_at_kernel(w, ready && w->max > 1 ? w->max / 2 : w->max);

@@ -22,7 +22,16 @@ void *vs_real(const char *name);
 		f_;                                                                                                    \
 	})
 
-static inline bool vs_is_pass(int fd) { return (vs_fd_word(fd) & 3) == VS_FD_PASS; }
+/* This thread has made a call of the kernel's since it last asked which descriptors are ready: what it did may have made one so. */
+extern __thread bool vs_acted __attribute__((tls_model("initial-exec")));
+
+static inline bool vs_is_pass(int fd)
+{
+	bool pass = (vs_fd_word(fd) & 3) == VS_FD_PASS;
+	if (pass)
+		vs_acted = true;
+	return pass;
+}
 
 /* -errno as the C library returns it. */
 static inline ssize_t vs_result(long r)

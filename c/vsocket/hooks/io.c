@@ -24,6 +24,8 @@ ssize_t __recv(int fd, void *buf, size_t n, int flags);
 int __vdprintf_chk(int fd, int flag, const char *format, va_list ap);
 int __dprintf_chk(int fd, int flag, const char *format, ...);
 
+/* As much as one call of the kernel's moves. */
+#define SENDFILE_MAX ((size_t)0x7ffff000)
 /* What a receive may ask for and a ring can give. */
 #define RECV_FLAGS (MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
 
@@ -44,6 +46,7 @@ bool vs_hook_send(int fd, const struct iovec *iov, int count, int flags, ssize_t
 	n->counted = VS_N_NONE;
 	n->fd = fd;
 	enum vs_use use = vs_fd_use(fd, &n->c);
+	vs_acted |= use != VS_USE_CONN;
 	if (use != VS_USE_CONN) {
 		if (use == VS_USE_COUNTED)
 			n->counted = VS_N_FD;
@@ -54,6 +57,7 @@ bool vs_hook_send(int fd, const struct iovec *iov, int count, int flags, ssize_t
 	if (!vs_cursor_init(&from, iov, count))
 		return false;
 	long r = vs_conn_send(&n->c, fd, &from, flags, &done);
+	vs_acted |= r == VS_NATIVE || r == VS_COUNTED;
 	if (r == VS_NATIVE)
 		return false;
 	if (r != VS_COUNTED) {
@@ -81,6 +85,7 @@ bool vs_hook_recv(int fd, const struct iovec *iov, int count, int flags, ssize_t
 	n->counted = VS_N_NONE;
 	n->fd = fd;
 	enum vs_use use = vs_fd_use(fd, &n->c);
+	vs_acted |= use != VS_USE_CONN;
 	if (use == VS_USE_COUNTED) {
 		n->counted = VS_N_FD;
 		return false;
@@ -343,47 +348,50 @@ VS_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struct 
 	return (int)i;
 }
 
-/* A file's bytes go through a buffer into the ring. True when done; false: the kernel's call, then vs_native_done(). */
+/* A file's bytes are read into the ring; what finds no room there is the kernel's. True when done; false: the kernel's call, then
+ * vs_native_done(). */
 static bool send_file(int out, int in, off64_t *offset, size_t count, ssize_t *result, struct vs_native *n)
 {
-	enum { PIECE = 64 << 10 };
-	static __thread char *piece;
 	struct stat st;
 	n->counted = VS_N_NONE;
 	n->fd = out;
 	enum vs_use use = vs_fd_use(out, &n->c);
+	vs_acted = true;
 	if (use == VS_USE_COUNTED)
 		n->counted = VS_N_FD;
 	if (use != VS_USE_CONN)
 		return false;
-	if (!vs_tx_in_ring(&n->c) || fstat(in, &st) || !S_ISREG(st.st_mode) || (!piece && !(piece = malloc(PIECE)))) {
+	off64_t at = offset ? *offset : lseek64(in, 0, SEEK_CUR);
+	if (count == 0 || fstat(in, &st) || !S_ISREG(st.st_mode) || at < 0) {
 		if (vs_tx_begin_native(&n->c, out))
 			n->counted = VS_N_TX;
 		return false;
 	}
-	size_t sum = 0;
-	long r = 0;
-	while (sum < count) {
-		size_t want = count - sum < PIECE ? count - sum : PIECE;
-		off64_t at = offset ? *offset : lseek64(in, 0, SEEK_CUR);
-		r = vs_sys(SYS_pread64, in, piece, want, at);
-		if (r <= 0)
-			break;
-		long got = r;
-		r = send(out, piece, (size_t)got, 0);
-		if (r < 0) {
-			r = -errno;
-			break;
-		}
-		sum += (size_t)r;
-		if (offset)
-			*offset = at + r;
-		else
-			lseek64(in, at + r, SEEK_SET);
-		if (r < got)
-			break;
+	struct vs_cursor from = { .left = count > SENDFILE_MAX ? SENDFILE_MAX : count, .file_plus_1 = in + 1, .at = at };
+	size_t done;
+	count = from.left;
+	long r = vs_conn_send(&n->c, out, &from, 0, &done);
+	if (r == VS_NATIVE || r == -EPIPE)
+		return false;
+	if (r < 0 && r != VS_COUNTED) {
+		*result = vs_result(r);
+		return true;
 	}
-	*result = sum ? (ssize_t)sum : vs_result(r);
+	if (offset)
+		*offset = from.at;
+	else
+		lseek64(in, from.at, SEEK_SET);
+	*result = (ssize_t)done;
+	if (r != VS_COUNTED)
+		return true;
+	n->counted = VS_N_TX;
+	if (done == 0)
+		return false;
+	int saved = errno;
+	ssize_t more = REAL(sendfile64)(out, in, offset, count - done);
+	errno = saved;
+	vs_native_done(n);
+	*result += more > 0 ? more : 0;
 	return true;
 }
 

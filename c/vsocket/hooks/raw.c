@@ -29,6 +29,7 @@ VS_EXPORT long syscall(long number, ...)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
 	int fd = (int)a[0];
+	vs_acted = true;
 	switch (number) {
 	case SYS_read:
 		return read(fd, (void *)a[1], (size_t)a[2]);

@@ -2,6 +2,7 @@
 #ifndef VS_SPIN_H
 #define VS_SPIN_H
 
+#include "../sys.h"
 #include <stdint.h>
 
 #define VS_SPIN_MAX_NS 50000u
@@ -10,6 +11,9 @@
 #define VS_PURE_SPIN_NS 2000u
 /* How often a spinning wait asks the kernel about what else it waits for. */
 #define VS_LOOK_NS 5000u
+
+/* A wait that finds something in rings asks the kernel, too, when it has not done so for this long. */
+#define VS_FAIR_TICKS (VS_TICKS_A_MS / 50)
 
 static inline uint32_t vs_spin_budget(uint32_t learnt_ns) { return learnt_ns ? learnt_ns : VS_SPIN_MAX_NS; }
 

@@ -13,6 +13,7 @@ int __poll_chk(struct pollfd *p, nfds_t n, int timeout, size_t room);
 int __ppoll_chk(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask, size_t room);
 
 #define IN_EVENTS (POLLIN | POLLRDNORM)
+#define OUT_EVENTS (POLLOUT | POLLWRNORM)
 /* More connections than this in one call are not looked at by ourselves. */
 #define MANY 1024
 
@@ -21,12 +22,26 @@ static bool wants_ring(const struct pollfd *p, struct vs_conn *c)
 	return p->fd >= 0 && (p->events & IN_EVENTS) && vs_fd_conn(p->fd, c);
 }
 
+/* What is known without the kernel: data in a ring, and room in one (the twin under it is as good as empty). */
+static short ready_events(const struct pollfd *p)
+{
+	struct vs_conn c;
+	short events = 0;
+	if (p->fd < 0 || !(p->events & (IN_EVENTS | OUT_EVENTS)) || !vs_fd_conn(p->fd, &c))
+		return 0;
+	if ((p->events & IN_EVENTS) && vs_rx_ring_ready(&c))
+		events |= p->events & IN_EVENTS;
+	if ((p->events & OUT_EVENTS) && vs_tx_in_ring(&c))
+		events |= p->events & OUT_EVENTS;
+	return events;
+}
+
 static unsigned count_conns(struct pollfd *p, nfds_t n)
 {
 	unsigned found = 0;
 	struct vs_conn c;
 	for (nfds_t i = 0; i < n; i++) {
-		found += wants_ring(&p[i], &c);
+		found += p[i].fd >= 0 && vs_fd_conn(p[i].fd, &c);
 		vs_set_force(p[i].fd); /* for an epoll set one may wait like this, too */
 	}
 	return found;
@@ -34,9 +49,8 @@ static unsigned count_conns(struct pollfd *p, nfds_t n)
 
 static bool any_ready(const struct pollfd *p, nfds_t n)
 {
-	struct vs_conn c;
 	for (nfds_t i = 0; i < n; i++)
-		if (wants_ring(&p[i], &c) && vs_rx_ring_ready(&c))
+		if (ready_events(&p[i]))
 			return true;
 	return false;
 }
@@ -66,12 +80,10 @@ static int merge(struct pollfd *p, nfds_t n)
 	struct vs_conn c;
 	int ready = 0;
 	for (nfds_t i = 0; i < n; i++) {
-		if (wants_ring(&p[i], &c)) {
-			if (vs_rx_ring_ready(&c))
-				p[i].revents |= p[i].events & IN_EVENTS;
-			else if ((p[i].revents & IN_EVENTS) && !vs_rx_woken(&c, p[i].fd))
-				p[i].revents &= (short)~IN_EVENTS;
-		}
+		short known = ready_events(&p[i]);
+		p[i].revents |= known;
+		if ((p[i].revents & IN_EVENTS & ~known) && wants_ring(&p[i], &c) && !vs_rx_woken(&c, p[i].fd))
+			p[i].revents &= (short)~IN_EVENTS;
 		ready += p[i].revents != 0;
 	}
 	return ready;
@@ -79,15 +91,43 @@ static int merge(struct pollfd *p, nfds_t n)
 
 static uint64_t to_ns(const struct timespec *t) { return (uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec; }
 
+/* What the waits of a thread have taught it. */
+static __thread struct {
+	uint32_t spin_ns;
+	bool kernel_first;     /* the last one was ended by something that is the kernel's to tell */
+	uint64_t looked_ticks; /* when the kernel was last asked */
+} learnt;
+
+/* Everything that can be told without sleeping; 0: nothing. When rings have something, others wait for their turn some microseconds,
+ * unless the thread itself may have made them ready. */
+static int look(struct pollfd *p, nfds_t n, bool ready)
+{
+	if (!ready && !learnt.kernel_first)
+		return 0;
+	uint64_t ticks = vs_ticks();
+	if (ready && !vs_acted && ticks - learnt.looked_ticks <= VS_FAIR_TICKS) {
+		for (nfds_t i = 0; i < n; i++)
+			p[i].revents = 0;
+		return merge(p, n);
+	}
+	learnt.looked_ticks = ticks;
+	vs_acted = false;
+	if (vs_sys_poll_now(p, (unsigned)n) < 0)
+		return 0; /* the caller's own call will fail likewise */
+	return merge(p, n);
+}
+
 /* ppoll() for sets with connections in them. `timeout`: NULL waits for ever. */
 static int wait_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-	static __thread uint32_t spin_ns;
 	uint64_t start = vs_now_ns(), limit = timeout ? to_ns(timeout) : UINT64_MAX;
 	for (;;) {
 		uint64_t now = vs_now_ns(), since = now;
-		uint32_t budget = vs_spin_budget(spin_ns);
+		uint32_t budget = vs_spin_budget(learnt.spin_ns);
 		bool ready = any_ready(p, n);
+		int known = look(p, n, ready);
+		if (known > 0)
+			return known;
 		for (uint64_t looked = now; !ready && now - since < budget && now - start < limit; now = vs_now_ns()) {
 			for (int i = 0; i < 16 && !(ready = any_ready(p, n)); i++)
 				vs_pause();
@@ -99,6 +139,12 @@ static int wait_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout,
 			}
 			if (now - since > VS_PURE_SPIN_NS)
 				vs_sys_yield();
+		}
+		if (ready) {
+			learnt.kernel_first = false;
+			learnt.spin_ns = vs_spin_learn(budget, now - since, true);
+			if ((known = look(p, n, true)) > 0)
+				return known;
 		}
 		struct timespec zero = { 0, 0 }, rest;
 		const struct timespec *t = timeout;
@@ -117,8 +163,10 @@ static int wait_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout,
 			count_sleeper(p, n, false);
 		if (r < 0)
 			return r;
+		bool by_ring = any_ready(p, n);
 		r = merge(p, n);
-		spin_ns = vs_spin_learn(budget, vs_now_ns() - since, any_ready(p, n));
+		learnt.kernel_first = r > 0 && !by_ring;
+		learnt.spin_ns = vs_spin_learn(budget, vs_now_ns() - since, by_ring);
 		if (r > 0 || (timeout && vs_now_ns() - start >= limit))
 			return r;
 	}
@@ -156,11 +204,11 @@ VS_EXPORT int __ppoll_chk(struct pollfd *p, nfds_t n, const struct timespec *tim
 }
 
 /* select() with connections in it becomes poll(): the numbers are at most FD_SETSIZE or the caller's own larger sets. */
-static bool select_has_conns(int n, const fd_set *in)
+static bool select_has_conns(int n, const fd_set *in, const fd_set *out)
 {
 	struct vs_conn c;
-	for (int fd = 0; in && fd < n; fd++)
-		if (FD_ISSET(fd, in) && vs_fd_conn(fd, &c))
+	for (int fd = 0; fd < n; fd++)
+		if (((in && FD_ISSET(fd, in)) || (out && FD_ISSET(fd, out))) && vs_fd_conn(fd, &c))
 			return true;
 	return false;
 }
@@ -207,7 +255,7 @@ static int wait_select(int n, fd_set *in, fd_set *out, fd_set *except, const str
 
 VS_EXPORT int select(int n, fd_set *in, fd_set *out, fd_set *except, struct timeval *timeout)
 {
-	if (n <= 0 || n > MANY || !select_has_conns(n, in))
+	if (n <= 0 || n > MANY || !select_has_conns(n, in, out))
 		return REAL(select)(n, in, out, except, timeout);
 	struct timespec t;
 	uint64_t start = vs_now_ns();
@@ -229,7 +277,7 @@ VS_EXPORT int select(int n, fd_set *in, fd_set *out, fd_set *except, struct time
 
 VS_EXPORT int pselect(int n, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout, const sigset_t *mask)
 {
-	if (n <= 0 || n > MANY || !select_has_conns(n, in) ||
+	if (n <= 0 || n > MANY || !select_has_conns(n, in, out) ||
 	    (timeout && (timeout->tv_sec < 0 || (unsigned long)timeout->tv_nsec >= 1000000000u)))
 		return REAL(pselect)(n, in, out, except, timeout, mask);
 	return wait_select(n, in, out, except, timeout, mask);
