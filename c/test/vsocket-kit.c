@@ -6,11 +6,14 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,17 +41,26 @@ static void fail(const char *what)
 	_exit(99);
 }
 
-void vk_raw_pair(int *c, int *s, bool v6)
+int vk_listen(bool v6, struct sockaddr_storage *addr, socklen_t *len)
 {
 	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_addr = in6addr_loopback };
-	struct sockaddr *a = v6 ? (void *)&in6 : (void *)&in;
-	socklen_t len = v6 ? sizeof in6 : sizeof in;
-	int l = socket(a->sa_family, SOCK_STREAM, 0);
-	if (l < 0 || bind(l, a, len) || listen(l, 8) || getsockname(l, a, &len))
+	*len = v6 ? sizeof in6 : sizeof in;
+	memset(addr, 0, sizeof *addr);
+	memcpy(addr, v6 ? (void *)&in6 : (void *)&in, *len);
+	int l = socket(addr->ss_family, SOCK_STREAM, 0);
+	if (l < 0 || bind(l, (void *)addr, *len) || listen(l, 64) || getsockname(l, (void *)addr, len))
 		fail("listen");
-	*c = socket(a->sa_family, SOCK_STREAM, 0);
-	if (connect(*c, a, len))
+	return l;
+}
+
+void vk_raw_pair(int *c, int *s, bool v6)
+{
+	struct sockaddr_storage a;
+	socklen_t len;
+	int l = vk_listen(v6, &a, &len);
+	*c = socket(a.ss_family, SOCK_STREAM, 0);
+	if (connect(*c, (void *)&a, len))
 		fail("connect");
 	*s = accept(l, NULL, NULL);
 	if (*s < 0)
@@ -146,4 +158,129 @@ void vk_sleep_ms(int ms)
 	struct timespec t = { ms / 1000, ms % 1000 * 1000000L };
 	while (nanosleep(&t, &t) && errno == EINTR)
 		;
+}
+
+long vk_now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void vk_took(long start_ms, long least_ms)
+{
+	long ms = vk_now_ms() - start_ms;
+	vk_say("%s", ms >= least_ms - 2 && ms < least_ms + 1500 ? "in time" : "at another time");
+}
+
+void vk_wait(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int r;
+	while ((r = poll(&p, 1, 2000)) < 0 && errno == EINTR)
+		;
+	if (r <= 0)
+		vk_say("nothing came");
+}
+
+void vk_recv(const char *what, int fd, size_t n, int flags)
+{
+	char text[64] = "";
+	ssize_t r = recv(fd, text, n < sizeof text ? n : sizeof text - 1, flags);
+	if (r > 0)
+		vk_say("%s %zd '%.*s'", what, r, (int)r, text);
+	else
+		vk_result(what, r);
+}
+
+void vk_reap(pid_t p)
+{
+	int st = 0;
+	if (waitpid(p, &st, 0) != p)
+		fail("waitpid");
+	vk_say("child: %s %d", WIFEXITED(st) ? "exit" : "signal", WIFEXITED(st) ? WEXITSTATUS(st) : WTERMSIG(st));
+}
+
+static void *act(void *arg)
+{
+	struct vk_late *l = arg;
+	vk_sleep_ms(l->ms);
+	switch (l->what) {
+	case VK_SEND:
+		vk_put(l->fd, l->text, strlen(l->text));
+		break;
+	case VK_CLOSE:
+		close(l->fd);
+		break;
+	case VK_SHUT_WR:
+		shutdown(l->fd, SHUT_WR);
+		break;
+	case VK_SHUT_BOTH:
+		shutdown(l->fd, SHUT_RDWR);
+		break;
+	case VK_SIGNAL:
+		pthread_kill(l->to, SIGUSR1);
+		break;
+	case VK_DRAIN:
+		vk_discard(l->fd, l->bytes);
+		break;
+	}
+	return NULL;
+}
+
+void vk_late(struct vk_late *l)
+{
+	pthread_t t;
+	l->to = pthread_self();
+	if (pthread_create(&t, NULL, act, l))
+		fail("pthread_create");
+	l->thread = t;
+}
+
+void vk_join(struct vk_late *l) { pthread_join(l->thread, NULL); }
+
+volatile int vk_signals;
+static void count(int n)
+{
+	(void)n;
+	vk_signals++;
+}
+
+void vk_catch(int flags)
+{
+	struct sigaction a = { .sa_handler = count, .sa_flags = flags };
+	vk_signals = 0;
+	sigaction(SIGUSR1, &a, NULL);
+	sigaction(SIGALRM, &a, NULL);
+}
+
+size_t vk_fill_up(int fd)
+{
+	static const char block[65536];
+	size_t sum = 0;
+	/* The kernel may take more a moment later, when the receiver has been given its part. */
+	for (int idle = 0; idle < 3;) {
+		ssize_t r = send(fd, block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (r > 0) {
+			sum += (size_t)r;
+			idle = 0;
+		} else if (r < 0 && errno == EAGAIN) {
+			idle++;
+			vk_sleep_ms(3);
+		} else {
+			fail("send");
+		}
+	}
+	return sum;
+}
+
+void vk_discard(int fd, size_t n)
+{
+	static __thread char block[65536];
+	while (n > 0) {
+		ssize_t r = recv(fd, block, n < sizeof block ? n : sizeof block, 0);
+		if (r <= 0)
+			fail("recv");
+		n -= (size_t)r;
+	}
 }

@@ -11,7 +11,10 @@
 struct vk_scenario {
 	const char *name;
 	void (*run)(int c, int s);
+	unsigned flags;
 };
+/* Its bytes are the kernel's by right: a ring is not expected to carry any of them. All others must move some in rings. */
+#define VK_KERNEL 1u
 
 /* Prints to the comparison; the same rules as printf. */
 void vk_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -38,7 +41,38 @@ const char *vk_events(unsigned events);
 /* Events of poll now, after at most `ms`. */
 unsigned vk_poll(int fd, int events, int ms);
 void vk_sleep_ms(int ms);
+/* Milliseconds of the monotonic clock. */
+long vk_now_ms(void);
+/* Prints "in time" when it is at least `least_ms` and not much more since `start_ms`. */
+void vk_took(long start_ms, long least_ms);
+/* Waits for input, two seconds at most: so that a look that does not wait sees what was sent. */
+void vk_wait(int fd);
+/* Receives at most `n` (63) bytes and prints what came, or the error. */
+void vk_recv(const char *what, int fd, size_t n, int flags);
+/* Waits for a child and prints how it ended. */
+void vk_reap(pid_t p);
+/* A listening socket on the loopback address; its address is left in `addr`. */
+struct sockaddr_storage;
+int vk_listen(bool v6, struct sockaddr_storage *addr, unsigned *len);
 
-extern const struct vk_scenario vk_transfer[], vk_ready[], vk_ends[], vk_processes[];
+/* Something that another thread does after a while; vk_join() waits for it. */
+struct vk_late {
+	enum { VK_SEND, VK_CLOSE, VK_SHUT_WR, VK_SHUT_BOTH, VK_SIGNAL, VK_DRAIN } what;
+	int fd, ms;
+	const char *text;    /* of VK_SEND */
+	size_t bytes;	     /* of VK_DRAIN: reads so many */
+	unsigned long thread, to; /* `to`: the caller of vk_late(), whom VK_SIGNAL sends SIGUSR1 */
+};
+void vk_late(struct vk_late *l);
+void vk_join(struct vk_late *l);
+/* SIGUSR1 and SIGALRM are counted in vk_signals from now on. */
+void vk_catch(int flags);
+extern volatile int vk_signals;
+/* Fills a connection until nothing more goes in without blocking; leaves it blocking. Returns bytes. */
+size_t vk_fill_up(int fd);
+/* Reads `n` bytes and throws them away. */
+void vk_discard(int fd, size_t n);
+
+extern const struct vk_scenario vk_transfer[], vk_ready[], vk_ends[], vk_processes[], vk_epoll[];
 
 #endif

@@ -182,10 +182,12 @@ static void zero_lengths(int c, int s)
 	char b = 'x';
 	vk_result("send 0", send(c, &b, 0, 0));
 	vk_result("write 0", write(c, &b, 0));
+	/* Without data it waits as any other. */
+	vk_result("recv 0", recv(s, &b, 0, MSG_DONTWAIT));
+	send(c, "q", 1, 0);
+	vk_wait(s);
 	vk_result("recv 0", recv(s, &b, 0, 0));
 	vk_result("read 0", read(s, &b, 0));
-	send(c, "q", 1, 0);
-	vk_result("recv 0", recv(s, &b, 0, 0));
 	vk_result("recv", recv(s, &b, 1, 0));
 }
 
@@ -537,38 +539,38 @@ static void reused_number(int c, int s)
 }
 
 const struct vk_scenario vk_transfer[] = {
-	{ "echo", echo },
-	{ "partial reads", partial_reads },
-	{ "joined sends", joined_sends },
-	{ "peek", peek },
-	{ "waitall", waitall },
-	{ "waitall, ended", waitall_ended },
-	{ "truncated", truncated },
-	{ "vectors", vectors },
-	{ "messages", messages },
-	{ "many messages", many_messages },
-	{ "addresses", addresses },
-	{ "zero lengths", zero_lengths },
-	{ "bad pointers", bad_pointers },
-	{ "empty, nonblocking", empty_nonblocking },
-	{ "pending", pending },
-	{ "stream, single bytes", stream_1 },
-	{ "stream, small pieces", stream_small },
-	{ "stream, large pieces", stream_large },
-	{ "stream, huge reads", stream_huge_reads },
-	{ "stream, back", stream_back },
-	{ "stream, odd sizes", stream_odd },
-	{ "stream, slow reader", stream_slow_reader },
-	{ "both ways at once", both_ways },
-	{ "switches", switches },
-	{ "full, nonblocking", full_nonblocking },
-	{ "sendfile", file_sent },
-	{ "splice", spliced },
-	{ "urgent data", urgent },
-	{ "stdio", stdio },
-	{ "options", options },
-	{ "low water mark", low_water },
-	{ "bad descriptors", bad_descriptors },
-	{ "reused number", reused_number },
-	{ NULL, NULL },
+	{ "echo", echo, 0 },
+	{ "partial reads", partial_reads, 0 },
+	{ "joined sends", joined_sends, 0 },
+	{ "peek", peek, 0 },
+	{ "waitall", waitall, 0 },
+	{ "waitall, ended", waitall_ended, 0 },
+	{ "truncated", truncated, 0 },
+	{ "vectors", vectors, 0 },
+	{ "messages", messages, 0 },
+	{ "many messages", many_messages, 0 },
+	{ "addresses", addresses, 0 },
+	{ "zero lengths", zero_lengths, 0 },
+	{ "bad pointers", bad_pointers, VK_KERNEL },
+	{ "empty, nonblocking", empty_nonblocking, VK_KERNEL },
+	{ "pending", pending, 0 },
+	{ "stream, single bytes", stream_1, 0 },
+	{ "stream, small pieces", stream_small, 0 },
+	{ "stream, large pieces", stream_large, 0 },
+	{ "stream, huge reads", stream_huge_reads, 0 },
+	{ "stream, back", stream_back, 0 },
+	{ "stream, odd sizes", stream_odd, 0 },
+	{ "stream, slow reader", stream_slow_reader, 0 },
+	{ "both ways at once", both_ways, 0 },
+	{ "switches", switches, 0 },
+	{ "full, nonblocking", full_nonblocking, 0 },
+	{ "sendfile", file_sent, 0 },
+	{ "splice", spliced, 0 },
+	{ "urgent data", urgent, 0 },
+	{ "stdio", stdio, VK_KERNEL },
+	{ "options", options, 0 },
+	{ "low water mark", low_water, VK_KERNEL },
+	{ "bad descriptors", bad_descriptors, VK_KERNEL },
+	{ "reused number", reused_number, VK_KERNEL },
+	{ NULL, NULL, 0 },
 };

@@ -91,9 +91,19 @@ bool vs_hook_recv(int fd, const struct iovec *iov, int count, int flags, ssize_t
 		return false;
 	}
 	struct vs_cursor to;
-	if (use != VS_USE_CONN || (flags & ~RECV_FLAGS) || !vs_cursor_init(&to, iov, count) || to.left == 0)
+	if (use != VS_USE_CONN || (flags & ~RECV_FLAGS) || !vs_cursor_init(&to, iov, count))
 		return false;
+	/* For no bytes at all one waits as for any, and takes none. */
+	char byte;
+	const struct iovec one = { &byte, 1 };
+	const bool none = to.left == 0;
+	if (none) {
+		vs_cursor_init(&to, &one, 1);
+		flags = (flags & ~(MSG_WAITALL | MSG_TRUNC)) | MSG_PEEK;
+	}
 	long r = vs_conn_recv(&n->c, fd, &to, flags, REAL(recv));
+	if (none && r > 0)
+		r = 0;
 	if (r == VS_COUNTED)
 		n->counted = VS_N_RX;
 	if (r == VS_COUNTED || r == VS_NATIVE)

@@ -2,9 +2,12 @@
 #define _GNU_SOURCE
 #include "hooks.h"
 #include "../sys.h"
+#include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -69,6 +72,49 @@ VS_EXPORT long syscall(long number, ...)
 		return accept4(fd, (struct sockaddr *)a[1], (socklen_t *)a[2], (int)a[3]);
 	case SYS_epoll_ctl:
 		return epoll_ctl(fd, (int)a[1], (int)a[2], (void *)a[3]);
+#ifdef SYS_epoll_wait
+	case SYS_epoll_wait:
+		return epoll_wait(fd, (void *)a[1], (int)a[2], (int)a[3]);
+#endif
+	case SYS_epoll_pwait:
+		return epoll_pwait(fd, (void *)a[1], (int)a[2], (int)a[3], (void *)a[4]);
+	case SYS_epoll_pwait2:
+		return epoll_pwait2(fd, (void *)a[1], (int)a[2], (void *)a[3], (void *)a[4]);
+	case SYS_epoll_create1:
+		return epoll_create1(fd);
+#ifdef SYS_poll
+	case SYS_poll:
+		return poll((void *)a[0], (nfds_t)a[1], (int)a[2]);
+#endif
+	case SYS_ppoll:
+		return ppoll((void *)a[0], (nfds_t)a[1], (void *)a[2], (void *)a[3]);
+#ifdef SYS_select
+	case SYS_select:
+		return select(fd, (void *)a[1], (void *)a[2], (void *)a[3], (void *)a[4]);
+#endif
+	case SYS_pselect6: {
+		const struct {
+			const sigset_t *mask;
+			size_t size;
+		} *m = (void *)a[5];
+		return pselect(fd, (void *)a[1], (void *)a[2], (void *)a[3], (void *)a[4], m ? m->mask : NULL);
+	}
+	case SYS_splice:
+		return splice(fd, (void *)a[1], (int)a[2], (void *)a[3], (size_t)a[4], (unsigned)a[5]);
+	case SYS_getsockopt:
+		return getsockopt(fd, (int)a[1], (int)a[2], (void *)a[3], (void *)a[4]);
+	case SYS_setsockopt:
+		return setsockopt(fd, (int)a[1], (int)a[2], (void *)a[3], (socklen_t)a[4]);
+	case SYS_connect:
+		return connect(fd, (void *)a[1], (socklen_t)a[2]);
+#ifdef SYS_dup2
+	case SYS_dup2:
+		return dup2(fd, (int)a[1]);
+#endif
+	case SYS_fcntl:
+		return fcntl(fd, (int)a[1], a[2]);
+	case SYS_ioctl:
+		return ioctl(fd, (unsigned long)a[1], a[2]);
 	case SYS_io_uring_setup:
 		no_more_acceleration();
 		break;
