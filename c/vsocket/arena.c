@@ -1,6 +1,7 @@
 /* arena.c - finding the shared memory, and its slots. */
 #define _GNU_SOURCE
 #include "arena.h"
+#include "gone.h"
 #include "lock.h"
 #include "sys.h"
 #include "twin.h"
@@ -18,6 +19,8 @@
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 /* The descriptor sits above what select() can name and what most programs close in a loop. */
 #define FD_PLACE 1000
+/* Attaching can be done without, and closing leaves the rest to a sweep: nobody waits for a process that was stopped. */
+#define LOCK_MS 20
 #define GRACE_NS UINT64_C(10000000000)
 
 /* The file in the runtime directory. */
@@ -125,10 +128,8 @@ static int make_arena(struct roll *roll)
 	return (int)fd;
 }
 
-static bool alive(int pid)
-{
-	return pid > 0 && vs_sys(SYS_kill, pid, 0) != -ESRCH;
-}
+/* One that has ended and was not waited for counts as alive: whoever asks this can wait. */
+static bool alive(int pid) { return pid > 0 && vs_sys(SYS_kill, pid, 0) != -ESRCH; }
 
 static void enter_roll(struct roll *roll, int pid, int fd)
 {
@@ -295,6 +296,37 @@ static void unfile(struct vs_slot *slot)
 	}
 }
 
+/* Makes the lists of slots anew: whoever had the lock was killed in the middle of something. */
+static void rebuild(void)
+{
+	struct vs_arena *a = vs_arena;
+	memset(a->bucket, 0, sizeof a->bucket);
+	a->free_first = a->in_use = 0;
+	for (uint32_t i = a->used_end < VS_SLOTS ? a->used_end : VS_SLOTS; i > 0; i--) {
+		struct vs_slot *s = &a->slot[i - 1];
+		if (!(atomic_load(&s->gen) & 1)) {
+			s->next = a->free_first;
+			a->free_first = i;
+			continue;
+		}
+		a->in_use++;
+		if (s->filed) {
+			uint32_t b = bucket_of(&s->key);
+			s->next = a->bucket[b];
+			a->bucket[b] = (uint16_t)i;
+		}
+	}
+}
+
+/* False: do without; its owner is stopped, or this thread is in a signal handler on top of it. */
+static bool lock_arena(void)
+{
+	enum vs_locked l = vs_lock_within(&vs_arena->lock, LOCK_MS);
+	if (l == VS_LOCK_STOLEN)
+		rebuild();
+	return l == VS_LOCKED || l == VS_LOCK_STOLEN;
+}
+
 /* Gives ring memory back that a new connection would not soon use. */
 static void trim(struct vs_slot *slot)
 {
@@ -306,13 +338,20 @@ static void trim(struct vs_slot *slot)
 	}
 }
 
+/* Takes a lock that is free or whose owner was killed. */
+static bool take_lock(_Atomic uint32_t *lock)
+{
+	uint32_t owner = 0;
+	return atomic_compare_exchange_strong(lock, &owner, (uint32_t)vs_self()) ||
+	       (vs_gone((int)owner) && atomic_compare_exchange_strong(lock, &owner, (uint32_t)vs_self()));
+}
+
 /* A slot in which a thread is still at work is left to a later sweep. */
 static void release(struct vs_slot *slot)
 {
 	_Atomic uint32_t *lock[4] = { &slot->dir[0].tx_lock, &slot->dir[0].rx_lock, &slot->dir[1].tx_lock, &slot->dir[1].rx_lock };
 	int held = 0;
-	uint32_t none = 0;
-	while (held < 4 && atomic_compare_exchange_strong(lock[held], &none, (uint32_t)vs_self()))
+	while (held < 4 && take_lock(lock[held]))
 		held++;
 	if (held == 4) {
 		unfile(slot);
@@ -382,7 +421,7 @@ static struct vs_slot *take(void)
 
 struct vs_slot *vs_arena_attach(const struct vs_key *key, int side, uint64_t cookie, uint32_t *gen)
 {
-	if (vs_lock(&vs_arena->lock) == VS_LOCK_NESTED)
+	if (!lock_arena())
 		return NULL;
 	sweep_one(false);
 	struct vs_slot *s = find(key);
@@ -417,7 +456,7 @@ struct vs_slot *vs_arena_attach(const struct vs_key *key, int side, uint64_t coo
 
 struct vs_slot *vs_arena_find(const struct vs_key *key, uint32_t *gen)
 {
-	if (!vs_arena || vs_lock(&vs_arena->lock) == VS_LOCK_NESTED)
+	if (!vs_arena || !lock_arena())
 		return NULL;
 	struct vs_slot *s = find(key);
 	if (s)
@@ -428,7 +467,7 @@ struct vs_slot *vs_arena_find(const struct vs_key *key, uint32_t *gen)
 
 void vs_arena_unfile(struct vs_slot *slot)
 {
-	if (vs_lock(&vs_arena->lock) == VS_LOCK_NESTED)
+	if (!lock_arena())
 		return;
 	unfile(slot);
 	vs_unlock(&vs_arena->lock);
@@ -437,16 +476,18 @@ void vs_arena_unfile(struct vs_slot *slot)
 void vs_arena_detach(struct vs_slot *slot, int side)
 {
 	struct vs_end *e = &slot->end[side];
-	if (vs_lock(&vs_arena->lock) == VS_LOCK_NESTED)
-		return;
-	uint32_t holders = atomic_load(&e->holders);
-	if (holders > 0)
-		atomic_store(&e->holders, --holders);
-	if (holders == 0)
-		atomic_store(&e->closed, 1);
-	/* A peer that was killed says nothing: then a sweep frees the slot. */
 	const struct vs_end *peer = &slot->end[!side];
-	if ((atomic_load(&slot->gen) & 1) && holders == 0 && (atomic_load(&peer->cookie) == 0 || atomic_load(&peer->closed)))
+	const bool locked = lock_arena();
+	uint32_t holders = atomic_load(&e->holders);
+	while (holders > 0 && !atomic_compare_exchange_weak(&e->holders, &holders, holders - 1))
+		;
+	if (holders <= 1)
+		atomic_store(&e->closed, 1);
+	/* A peer that was killed says nothing. When another process may have its end, too, a sweep finds out. */
+	if (locked && (atomic_load(&slot->gen) & 1) && holders <= 1 &&
+	    (atomic_load(&peer->cookie) == 0 || atomic_load(&peer->closed) ||
+	     (atomic_load(&peer->holders) <= 1 && vs_gone((int)atomic_load(&peer->pid)))))
 		release(slot);
-	vs_unlock(&vs_arena->lock);
+	if (locked)
+		vs_unlock(&vs_arena->lock);
 }

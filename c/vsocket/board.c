@@ -1,6 +1,7 @@
 /* board.c - boards are taken and given back. */
 #define _GNU_SOURCE
 #include "board.h"
+#include "gone.h"
 #include "sys.h"
 
 uint32_t vs_board_pid;
@@ -26,7 +27,7 @@ struct vs_board *vs_board_take(void)
 	/* Those of processes that were killed. */
 	for (unsigned i = 0; i < VS_BOARDS; i++) {
 		uint32_t pid = atomic_load(&vs_arena->board[i].pid);
-		if (vs_sys(SYS_kill, pid, 0) == -ESRCH && take(&vs_arena->board[i], pid))
+		if (vs_gone((int)pid) && take(&vs_arena->board[i], pid))
 			return &vs_arena->board[i];
 	}
 	return NULL;

@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "epoch.h"
+#include "gone.h"
 #include "sys.h"
 #include <linux/futex.h>
 #include <pthread.h>
@@ -46,7 +47,7 @@ static bool start(void)
 	int pid = vs_sys_getpid();
 	for (unsigned i = 0; i < VS_HELPERS; i++) {
 		uint32_t there = atomic_load(&vs_arena->helper[i].pid);
-		if (there != 0 && vs_sys(SYS_kill, there, 0) != -ESRCH && there != (uint32_t)pid)
+		if (there != 0 && there != (uint32_t)pid && !vs_gone((int)there))
 			continue;
 		if (!atomic_compare_exchange_strong(&vs_arena->helper[i].pid, &there, (uint32_t)pid))
 			continue;

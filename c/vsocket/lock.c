@@ -1,12 +1,13 @@
 /* lock.c - waiting for a lock in shared memory. */
 #define _GNU_SOURCE
 #include "lock.h"
+#include "gone.h"
 
 __thread int vs_tid __attribute__((tls_model("initial-exec")));
 
-enum vs_locked vs_lock_slow(_Atomic uint32_t *lock)
+enum vs_locked vs_lock_slow(_Atomic uint32_t *lock, uint32_t limit_ms)
 {
-	uint64_t asked = 0;
+	uint64_t asked = 0, start_ns = 0;
 	for (unsigned round = 1;; round++) {
 		uint32_t owner = atomic_load_explicit(lock, memory_order_relaxed);
 		if (owner == (uint32_t)vs_self())
@@ -28,8 +29,19 @@ enum vs_locked vs_lock_slow(_Atomic uint32_t *lock)
 			continue;
 		}
 		asked = now;
-		if (vs_sys(SYS_kill, owner, 0) == -ESRCH &&
-		    atomic_compare_exchange_strong_explicit(lock, &owner, (uint32_t)vs_self(), memory_order_acquire, memory_order_relaxed))
-			return VS_LOCK_STOLEN;
+		if (vs_gone((int)owner)) {
+			if (atomic_compare_exchange_strong_explicit(lock, &owner, (uint32_t)vs_self(), memory_order_acquire,
+								    memory_order_relaxed))
+				return VS_LOCK_STOLEN;
+			continue;
+		}
+		uint64_t now_ns = vs_now_ns();
+		start_ns = start_ns ? start_ns : now_ns;
+		if (limit_ms != VS_NO_LIMIT && now_ns - start_ns > limit_ms * UINT64_C(1000000))
+			return VS_LOCK_LATE;
+		/* It is not held for so long by somebody who runs: no use in keeping a CPU busy. */
+		struct timespec nap = { 0, 500000 };
+		if (now_ns - start_ns > 2000000)
+			vs_sys(SYS_nanosleep, &nap, 0);
 	}
 }

@@ -19,20 +19,24 @@ static inline int vs_self(void)
 	return vs_tid;
 }
 
-enum vs_locked { VS_LOCKED, VS_LOCK_STOLEN, VS_LOCK_NESTED };
+enum vs_locked { VS_LOCKED, VS_LOCK_STOLEN, VS_LOCK_NESTED, VS_LOCK_LATE };
+#define VS_NO_LIMIT UINT32_MAX
 
-/* VS_LOCK_STOLEN: taken from a dead owner. VS_LOCK_NESTED: not taken, this thread has it (we are in its signal handler). */
-enum vs_locked vs_lock_slow(_Atomic uint32_t *lock);
+/* VS_LOCK_STOLEN: taken from a dead owner. VS_LOCK_NESTED: not taken, this thread has it (we are in its signal handler). VS_LOCK_LATE: not
+ * taken in about `limit_ms`, because its owner is stopped or very slow. */
+enum vs_locked vs_lock_slow(_Atomic uint32_t *lock, uint32_t limit_ms);
 
-static inline enum vs_locked vs_lock(_Atomic uint32_t *lock)
+static inline enum vs_locked vs_lock_within(_Atomic uint32_t *lock, uint32_t limit_ms)
 {
 	uint32_t none = 0;
 	if (__builtin_expect(atomic_compare_exchange_strong_explicit(lock, &none, (uint32_t)vs_self(), memory_order_acquire,
 								     memory_order_relaxed),
 			     1))
 		return VS_LOCKED;
-	return vs_lock_slow(lock);
+	return vs_lock_slow(lock, limit_ms);
 }
+
+static inline enum vs_locked vs_lock(_Atomic uint32_t *lock) { return vs_lock_within(lock, VS_NO_LIMIT); }
 
 static inline void vs_unlock(_Atomic uint32_t *lock) { atomic_store_explicit(lock, 0, memory_order_release); }
 

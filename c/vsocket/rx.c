@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "board.h"
 #include "epoch.h"
+#include "gone.h"
 #include "remote.h"
 #include "sys.h"
 #include "twin.h"
@@ -21,6 +22,8 @@
 /* How long the doorbell of data that has been read is waited for. */
 #define RINGING_NS 20000u
 #define SMALL_IOV 16
+/* How long a descriptor that is handed to a stranger waits for a sender who is stopped in the middle of a message. */
+#define DEMOTE_MS 10000
 
 static void repair(struct vs_dir *d)
 {
@@ -83,6 +86,21 @@ static long discard(struct vs_dir *d, int fd, uint64_t want)
 	return taken;
 }
 
+/* Bytes that lie in the twin during an open ring epoch are doorbells, whether or not the sender came to count them: he may have been killed
+ * in between. */
+static void discard_bells(const struct vs_conn *c, int fd, uint32_t e)
+{
+	struct vs_dir *d = vs_rx(c);
+	int queued = 0;
+	/* The epoch is looked at last: plain bytes come after its end. */
+	if (vs_sys(SYS_ioctl, fd, SIOCINQ, &queued) < 0 || queued <= 0 || atomic_load(&d->epoch_tx) != e || !know_twin_read(d, fd))
+		return;
+	/* The start of the epoch may not have been reached. */
+	uint64_t start = atomic_load(&vs_boundary_of(d, e)->twin);
+	if (d->twin_read >= start)
+		discard(d, fd, (uint64_t)queued);
+}
+
 /* The same on the other road: the sender says how many doorbells there are, and is asked for another one once. */
 static bool settle_remote(const struct vs_conn *c, int fd, uint32_t e, enum vs_bell want)
 {
@@ -114,6 +132,13 @@ static uint32_t bell_at_rest(struct vs_dir *d)
 	return bell;
 }
 
+/* In the middle of a message. */
+static bool sender_was_killed(struct vs_dir *d)
+{
+	uint32_t owner = atomic_load(&d->tx_lock);
+	return owner != 0 && vs_gone((int)owner);
+}
+
 /* The ring is empty: takes the doorbells away and asks for the notice that is wanted. True when data came meanwhile. */
 static bool settle(const struct vs_conn *c, int fd, uint32_t e, enum vs_bell want)
 {
@@ -124,6 +149,10 @@ static bool settle(const struct vs_conn *c, int fd, uint32_t e, enum vs_bell wan
 	uint32_t bell = bell_at_rest(d), state = VS_BELL_STATE(bell);
 	if (VS_BELL_EPOCH(bell) != e)
 		return false;
+	if (state == VS_RINGING && sender_was_killed(d)) {
+		discard_bells(c, fd, e);
+		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, want));
+	}
 	if (state == VS_RUNG || state == VS_SEEN) {
 		uint64_t sent = atomic_load(&d->twin_sent);
 		if (!atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, want)))
@@ -690,7 +719,19 @@ void vs_rx_demote(const struct vs_conn *c, int fd, enum vs_plain why)
 			vs_corrupt(d);
 		leave_ring(c, fd);
 	} else if (vs_epoch_is_ring(e) || atomic_load(&d->epoch_tx) != e) {
-		enum vs_locked l = vs_lock(&d->tx_lock); /* the sender does nothing meanwhile */
+		/* The sender does nothing meanwhile. */
+		enum vs_locked l = vs_lock_within(&d->tx_lock, DEMOTE_MS);
+		if (l == VS_LOCK_LATE) { /* he is stopped in the middle of a message, and nobody can say what of it there is */
+			vs_corrupt(d);
+			vs_sys(SYS_shutdown, fd, SHUT_RDWR);
+			vs_unlock(&d->rx_lock);
+			return;
+		}
+		if (l == VS_LOCK_STOLEN && vs_epoch_is_ring(e) && atomic_load(&d->epoch_tx) == e) {
+			discard_bells(c, fd, e);
+			if (d->twin_read_known && d->twin_read > atomic_load(&d->twin_sent))
+				atomic_store(&d->twin_sent, d->twin_read);
+		}
 		if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
 			vs_tx_end_ring(d);
 		size_t len;

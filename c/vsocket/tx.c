@@ -404,15 +404,19 @@ long vs_tx_give_back(const struct vs_conn *c, int fd)
 	}
 }
 
-/* Before anything else is sent: what the receiver has given back. */
+/* Before anything else is sent: what the receiver has given back. May let go of the lock while it waits, for others must not wait with
+ * it. -ESTALE: the slot is another connection's by now, and the lock is not held. */
 static long settle_given_back(const struct vs_conn *c, int fd, int flags)
 {
 	for (;;) {
 		long r = vs_tx_give_back(c, fd);
 		if (r != -EAGAIN || is_nonblocking(fd, flags))
 			return r;
+		vs_unlock(&vs_tx(c)->tx_lock);
 		struct pollfd p = { .fd = fd, .events = POLLOUT };
 		r = vs_sys(SYS_ppoll, &p, 1, 0, 0, 8);
+		if (!lock_tx(c, fd))
+			return -ESTALE;
 		if (r < 0)
 			return r;
 	}
@@ -428,6 +432,8 @@ long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int f
 	long r = 0;
 	if (__builtin_expect(VS_BELL_STATE(atomic_load_explicit(&d->bell, memory_order_relaxed)) == VS_FROZEN, 0))
 		r = settle_given_back(c, fd, flags);
+	if (r == -ESTALE)
+		return VS_NATIVE;
 	if (r == 0 || r == -EPIPE || r == -ECONNRESET) {
 		r = 0;
 		if (flags & ~KNOWN_FLAGS) {
@@ -447,8 +453,8 @@ long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int f
 		}
 		*done = total - from->left;
 		if (vs_is_remote(c)) {
-			if (from->left > 0)
-				settle_given_back(c, fd, flags & ~MSG_DONTWAIT);
+			if (from->left > 0 && settle_given_back(c, fd, flags & ~MSG_DONTWAIT) == -ESTALE)
+				return *done ? (long)*done : VS_NATIVE;
 			vs_remote->moved(c, total, from->left == 0);
 		}
 		if (from->left == 0 && total > 0) {
@@ -472,8 +478,8 @@ void vs_tx_demote(const struct vs_conn *c, int fd, enum vs_plain why)
 	atomic_fetch_or(&d->plain, why);
 	if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
 		end_ring(c, fd);
-	settle_given_back(c, fd, 0);
-	vs_unlock(&d->tx_lock);
+	if (settle_given_back(c, fd, 0) != -ESTALE)
+		vs_unlock(&d->tx_lock);
 }
 
 void vs_tx_closing(const struct vs_conn *c, int fd)
@@ -501,9 +507,11 @@ bool vs_tx_begin_native(const struct vs_conn *c, int fd)
 	struct vs_dir *d = vs_tx(c);
 	if (!lock_tx(c, fd))
 		return false;
-	settle_given_back(c, fd, 0);
+	if (settle_given_back(c, fd, 0) == -ESTALE)
+		return false;
 	end_for_call(c, fd);
-	settle_given_back(c, fd, 0);
+	if (settle_given_back(c, fd, 0) == -ESTALE)
+		return false;
 	atomic_fetch_add(&d->native_senders, 1);
 	vs_unlock(&d->tx_lock);
 	return true;

@@ -3,7 +3,7 @@
  * The programs are Debian's; each end has a core of its own unless said otherwise.
  */
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -23,8 +23,18 @@ const CLI = [process.execPath, join(ROOT, 'src', 'cli.ts')];
 /** Whose sockets are accelerated. */
 type Way = 'kernel' | 'soft' | 'plain-peer';
 
+/** Debian keeps them by version, outside of PATH. */
+function postgresTool(name: string): string {
+  const root = '/usr/lib/postgresql';
+  const versions = existsSync(root) ? readdirSync(root).sort((a, b) => Number(b) - Number(a)) : [];
+  const found = versions.map((each) => join(root, each, 'bin', name)).find((path) => existsSync(path));
+  if (!found) throw new Error(`${name} is missing: apt-get install postgresql`);
+  return found;
+}
+
 export const plan = ({ rounds, duration_ms, scale }: Effort): Plan => {
   let folder = '';
+  let pgFolder = '';
   const seconds = Math.max(1, Math.round(duration_ms / 1000));
   const accelerated = (): Record<string, string> => ({
     RDMAKIT_RUNTIME_DIR: folder,
@@ -120,6 +130,50 @@ export const plan = ({ rounds, duration_ms, scale }: Effort): Plan => {
     return Number(text.match(/^Requests\/sec:\s+([\d.]+)/m)?.[1]) / 1000;
   };
 
+  /** Its server refuses to run as root. */
+  const asPostgres =
+    process.getuid?.() === 0 ? ['setpriv', '--reuid=postgres', '--regid=postgres', '--clear-groups'] : [];
+  const database = () => join(pgFolder, 'db');
+
+  /** A database of pgbench, made once. */
+  const makeDatabase = async (): Promise<void> => {
+    if (existsSync(database())) return;
+    if (asPostgres.length > 0) await mustRun(['chown', 'postgres', pgFolder], { limit_ms: LIMIT_MS });
+    await mustRun([...asPostgres, postgresTool('initdb'), '-A', 'trust', '-D', database()], {
+      limit_ms: LIMIT_MS,
+    });
+    await pgbench('kernel', false, ['-i', '-q']);
+  };
+
+  /** Transactions a second of pgbench, four clients that only read; `unix` over a local socket instead. */
+  const pgbench = async (way: Way, unix: boolean, args: readonly string[]): Promise<number> => {
+    const port = freshPort();
+    const env = {
+      ...(way === 'soft' ? { LD_PRELOAD: socketLibrary() } : {}),
+      RDMAKIT_RUNTIME_DIR: join(pgFolder, 'rdmakit'),
+    };
+    const text = await twoEnds({
+      server: [
+        ...asPostgres,
+        ...[postgresTool('postgres'), '-D', database(), '-k', pgFolder, '-p', `${port}`],
+        ...['-c', 'listen_addresses=127.0.0.1'],
+      ],
+      client: [
+        ...[...asPostgres, postgresTool('pgbench'), ...args, '-p', `${port}`],
+        ...['-h', unix ? pgFolder : '127.0.0.1', 'postgres'],
+      ],
+      port,
+      ends: { env },
+      shared: true,
+      stop: 'SIGINT',
+    });
+    return Number(text.match(/^tps = ([\d.]+)/m)?.[1]) / 1000;
+  };
+  const readOnly = async (way: Way, unix = false): Promise<number> => {
+    await makeDatabase();
+    return pgbench(way, unix, ['-n', '-S', '-c', '4', '-j', '2', '-T', `${seconds}`]);
+  };
+
   const idle = async (): Promise<number> => {
     const argv = ['python3', IDLE, `${IDLE_CONNECTIONS}`, `${10 * scale}`];
     return (
@@ -193,6 +247,7 @@ export const plan = ({ rounds, duration_ms, scale }: Effort): Plan => {
       sample: (way) => nginx(way, '1k', '-c', '10', '-H', 'Connection: close'),
       target: atLeast(0.9),
     },
+    { name: 'pgbench-S-c4', unit: 'k/s', sample: (way) => readOnly(way), target: atLeast(1.2) },
   ];
   return {
     title: 'socket-run: unmodified programs against the same ones on kernel loopback',
@@ -209,8 +264,11 @@ export const plan = ({ rounds, duration_ms, scale }: Effort): Plan => {
         'taskset',
       ]);
       folder = mkdtempSync(join(tmpdir(), `rk${process.pid}-sockets-`));
+      pgFolder = mkdtempSync(join(tmpdir(), `rk${process.pid}-postgres-`));
     },
-    tearDown: async () => rmSync(folder, { recursive: true, force: true }),
+    tearDown: async () => {
+      for (const each of [folder, pgFolder]) rmSync(each, { recursive: true, force: true });
+    },
     probes: [
       ...rows.flatMap(({ name, unit, sample }) =>
         (['kernel', 'soft'] as const).map((way) => ({
@@ -224,6 +282,7 @@ export const plan = ({ rounds, duration_ms, scale }: Effort): Plan => {
         unit: 'k/s',
         sample: () => redis('kernel', REDIS[name], COUNTS[name], true),
       })),
+      { name: 'pgbench-S-c4-unix', unit: 'k/s', sample: () => readOnly('kernel', true) },
       {
         name: 'redis-c50-plain-client',
         unit: 'k/s',
@@ -244,6 +303,7 @@ export const plan = ({ rounds, duration_ms, scale }: Effort): Plan => {
           of: `redis-${name}-unix`,
         }),
       ),
+      { probe: 'pgbench-S-c4-soft', comparison: '>=', limit: 1, of: 'pgbench-S-c4-unix' },
       { probe: 'redis-c50-plain-client', comparison: '>=', limit: 0.99, of: 'redis-c50-kernel' },
       { probe: 'idle-1000', comparison: '<=', limit: 0.05 },
     ],

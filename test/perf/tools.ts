@@ -37,12 +37,20 @@ interface TwoEnds {
   /** Of the server, which is ready when it listens on it. */
   port: number;
   ends: Ends;
+  /** Both ends have both cores. */
+  shared?: boolean;
+  /** Asks the server to end, where it must not be killed. */
+  stop?: NodeJS.Signals;
 }
 
 /** Starts the server on one core, the client on the other, and gives the client's output; the server may run for ever. */
-export async function twoEnds({ server, client, port, ends }: TwoEnds): Promise<string> {
+export async function twoEnds({ server, client, port, ends, shared, stop }: TwoEnds): Promise<string> {
   const start = (core: number, argv: readonly string[], netns?: string, more = {}): Program =>
-    new Program(pinned(core, argv), { netns, env: { ...ends.env, ...more }, limit_ms: LIMIT_MS });
+    new Program(shared ? [...argv] : pinned(core, argv), {
+      netns,
+      env: { ...ends.env, ...more },
+      limit_ms: LIMIT_MS,
+    });
   const first = start(CORES.server, server, ends.server, ends.serverEnv);
   try {
     await until('the server listens', () => !first.alive || listensOn(first.pid, port));
@@ -52,7 +60,8 @@ export async function twoEnds({ server, client, port, ends }: TwoEnds): Promise<
     return ended.stdout;
   } finally {
     if (first.alive) {
-      await Promise.race([first.ended, new Promise((resolve) => setTimeout(resolve, 500))]);
+      if (stop) first.kill(stop);
+      await Promise.race([first.ended, new Promise((resolve) => setTimeout(resolve, stop ? 10_000 : 500))]);
       first.kill('SIGKILL');
     }
     await first.ended;
