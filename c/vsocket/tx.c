@@ -197,12 +197,14 @@ static bool verified(const struct vs_conn *c)
  * only large ones gain. RDMAKIT_SOCKET_RING=always is for tests. */
 static bool worth_it(const struct vs_dir *d, size_t n)
 {
-	static int always = -1;
-	if (always < 0) {
+	static _Atomic int always = -1;
+	int yes = atomic_load_explicit(&always, memory_order_relaxed);
+	if (yes < 0) {
 		const char *wish = getenv("RDMAKIT_SOCKET_RING");
-		always = wish && !strcmp(wish, "always");
+		yes = wish && !strcmp(wish, "always");
+		atomic_store_explicit(&always, yes, memory_order_relaxed);
 	}
-	if (n >= WORTH_BYTES || always)
+	if (n >= WORTH_BYTES || yes)
 		return true;
 	const struct vs_board *b = vs_board_at(atomic_load_explicit(&d->board, memory_order_relaxed));
 	return !atomic_load_explicit(&d->eager, memory_order_relaxed) && !(b && atomic_load_explicit(&b->forced, memory_order_relaxed));
