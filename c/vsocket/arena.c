@@ -19,8 +19,10 @@
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 /* The descriptor sits above what select() can name and what most programs close in a loop. */
 #define FD_PLACE 1000
-/* Attaching can be done without, and closing leaves the rest to a sweep: nobody waits for a process that was stopped. */
-#define LOCK_MS 20
+/* How long a process that was stopped with the lock is waited for. Closing leaves the rest to a sweep; a new connection can do without;
+ * but one that others have, too, must not be taken for the kernel's alone. */
+#define LOCK_MS 100
+#define LOCK_SHARED_MS 10000
 #define GRACE_NS UINT64_C(10000000000)
 
 /* The file in the runtime directory. */
@@ -319,9 +321,9 @@ static void rebuild(void)
 }
 
 /* False: do without; its owner is stopped, or this thread is in a signal handler on top of it. */
-static bool lock_arena(void)
+static bool lock_arena(uint32_t limit_ms)
 {
-	enum vs_locked l = vs_lock_within(&vs_arena->lock, LOCK_MS);
+	enum vs_locked l = vs_lock_within(&vs_arena->lock, limit_ms);
 	if (l == VS_LOCK_STOLEN)
 		rebuild();
 	return l == VS_LOCKED || l == VS_LOCK_STOLEN;
@@ -419,9 +421,9 @@ static struct vs_slot *take(void)
 	return s;
 }
 
-struct vs_slot *vs_arena_attach(const struct vs_key *key, int side, uint64_t cookie, uint32_t *gen)
+struct vs_slot *vs_arena_attach(const struct vs_key *key, int side, uint64_t cookie, bool shared, uint32_t *gen)
 {
-	if (!lock_arena())
+	if (!lock_arena(shared ? LOCK_SHARED_MS : LOCK_MS))
 		return NULL;
 	sweep_one(false);
 	struct vs_slot *s = find(key);
@@ -456,7 +458,7 @@ struct vs_slot *vs_arena_attach(const struct vs_key *key, int side, uint64_t coo
 
 struct vs_slot *vs_arena_find(const struct vs_key *key, uint32_t *gen)
 {
-	if (!vs_arena || !lock_arena())
+	if (!vs_arena || !lock_arena(LOCK_MS))
 		return NULL;
 	struct vs_slot *s = find(key);
 	if (s)
@@ -467,17 +469,24 @@ struct vs_slot *vs_arena_find(const struct vs_key *key, uint32_t *gen)
 
 void vs_arena_unfile(struct vs_slot *slot)
 {
-	if (!lock_arena())
+	if (!lock_arena(LOCK_MS))
 		return;
 	unfile(slot);
 	vs_unlock(&vs_arena->lock);
+}
+
+/* The process that is noted for an end need not be its only one: nobody at all has the socket. */
+static bool killed(const struct vs_slot *slot, int side)
+{
+	const struct vs_end *e = &slot->end[side];
+	return vs_gone((int)atomic_load(&e->pid)) && vs_twin_exists(&slot->key, side, atomic_load(&e->cookie)) == 0;
 }
 
 void vs_arena_detach(struct vs_slot *slot, int side)
 {
 	struct vs_end *e = &slot->end[side];
 	const struct vs_end *peer = &slot->end[!side];
-	const bool locked = lock_arena();
+	const bool locked = lock_arena(LOCK_MS);
 	uint32_t holders = atomic_load(&e->holders);
 	while (holders > 0 && !atomic_compare_exchange_weak(&e->holders, &holders, holders - 1))
 		;
@@ -486,7 +495,7 @@ void vs_arena_detach(struct vs_slot *slot, int side)
 	/* A peer that was killed says nothing. When another process may have its end, too, a sweep finds out. */
 	if (locked && (atomic_load(&slot->gen) & 1) && holders <= 1 &&
 	    (atomic_load(&peer->cookie) == 0 || atomic_load(&peer->closed) ||
-	     (atomic_load(&peer->holders) <= 1 && vs_gone((int)atomic_load(&peer->pid)))))
+	     (atomic_load(&peer->holders) <= 1 && killed(slot, !side))))
 		release(slot);
 	if (locked)
 		vs_unlock(&vs_arena->lock);

@@ -22,8 +22,8 @@ int vs_arena_fd(void);
 void vs_arena_enlist(void);
 
 /* Makes this process an end of the connection `key`: finds the slot the other end has made or makes one. Returns NULL when there
- * is no room. `*gen` is the slot's generation. */
-struct vs_slot *vs_arena_attach(const struct vs_key *key, int side, uint64_t cookie, uint32_t *gen);
+ * is no room. `shared`: another process may be an end of it already. `*gen` is the slot's generation. */
+struct vs_slot *vs_arena_attach(const struct vs_key *key, int side, uint64_t cookie, bool shared, uint32_t *gen);
 
 /* The slot of a connection, without becoming an end of it; NULL when there is none. */
 struct vs_slot *vs_arena_find(const struct vs_key *key, uint32_t *gen);

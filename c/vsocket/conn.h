@@ -21,6 +21,10 @@ bool vs_tx_in_ring(const struct vs_conn *c);
 /* Ends the ring epoch for one call of the kernel's; true when vs_tx_native_done() must follow. */
 bool vs_tx_begin_native(const struct vs_conn *c, int fd);
 
+/* Counts the calls of the kernel's that this thread has made: what it did may have made something ready, or ended a connection, and it
+ * expects to see that at once. What others do may be seen some microseconds later. */
+extern __thread uint32_t vs_acts __attribute__((tls_model("initial-exec")));
+
 /* Receives from ring and twin. Blocks as the descriptor's flags and `flags` say. `wait` is the C library's recv(), which is where a
  * blocked thread sleeps, so that signals, time-outs and cancellation are the kernel's. */
 typedef ssize_t vs_recv_fn(int fd, void *buf, size_t len, int flags);

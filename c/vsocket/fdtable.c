@@ -200,7 +200,7 @@ static bool attach(int fd)
 			atomic_store(&vs_fds[fd], vs_fd_pack(f));
 		} else {
 			/* The first descriptor of a process for this end makes it a holder. */
-			struct vs_slot *slot = vs_arena_attach(&key, side, cookie, &gen);
+			struct vs_slot *slot = vs_arena_attach(&key, side, cookie, !f.fresh, &gen);
 			if (slot) {
 				struct vs_fd c = { .state = VS_FD_CONN, .side = (unsigned)side, .gen = gen };
 				c.slot = (unsigned)(slot - vs_arena->slot);

@@ -350,12 +350,15 @@ static void put(const struct vs_conn *c, int fd, struct vs_cursor *from, int fla
 		size_t n = from->left < size - used ? from->left : size - used;
 		if (n > CHUNK)
 			n = CHUNK;
-		const struct vs_cursor source = *from;
-		n = vs_ring_put(ring, size, tail, from, n);
+		if (__builtin_expect(vs_watched(d) && !vs_is_remote(c), 0)) {
+			const struct vs_cursor source = *from;
+			n = vs_ring_put(ring, size, tail, from, n);
+			vs_watch_sent(c->slot, c->side, source, n, tail);
+		} else {
+			n = vs_ring_put(ring, size, tail, from, n);
+		}
 		if (n == 0)
 			return; /* the file has ended: the kernel's call will say so */
-		if (vs_watched(d) && !vs_is_remote(c))
-			vs_watch_sent(c->slot, c->side, source, n, tail);
 		tail += n;
 		atomic_exchange(&d->tail, tail); /* publishes, and orders it before the look at the doorbell's word */
 		atomic_store_explicit(&d->tx_ring_bytes, d->tx_ring_bytes + n, memory_order_relaxed);

@@ -94,14 +94,22 @@ static bool spin(const struct call *w, struct vs_set *s, uint32_t budget_ns, uin
 	return false;
 }
 
+/* The kernel's call when nothing is known of the set, or the call is wrong. */
+static int kernels(const struct call *w)
+{
+	if (w->fine)
+		return REAL(epoll_pwait2)(w->ep, w->events, w->max, w->timeout, w->mask);
+	return w->mask ? REAL(epoll_pwait)(w->ep, w->events, w->max, w->timeout_ms, w->mask) :
+			 REAL(epoll_wait)(w->ep, w->events, w->max, w->timeout_ms);
+}
+
 static int wait_set(const struct call *w, struct waiter *me, uint64_t limit_ns)
 {
 	struct vs_set *s = me->set;
 	_Atomic uint32_t *learnt = vs_set_spin_ns(s);
 	_Atomic uint64_t *looked = vs_set_looked(s);
-	uint64_t start = vs_now_ns();
+	uint64_t start = 0;
 	for (bool first = true;; first = false) {
-		const uint64_t since = vs_now_ns();
 		const bool rings = vs_set_has_rings(s), ready = vs_set_ready(s);
 		const uint32_t budget = vs_spin_budget(atomic_load_explicit(learnt, memory_order_relaxed));
 		const uint64_t clock = vs_set_clock(s);
@@ -116,8 +124,10 @@ static int wait_set(const struct call *w, struct waiter *me, uint64_t limit_ns)
 				return (int)vs_result(n);
 		}
 		n = vs_set_merge(s, w->events, n, w->max, clock, REAL(epoll_ctl));
-		if (n > 0 || (limit_ns == 0 && rings))
+		if (n > 0 || (limit_ns == 0 && rings)) /* the usual case of one who is busy: no clock was asked */
 			return n;
+		const uint64_t since = vs_now_ns();
+		start = start ? start : since;
 		if (!first && since - start >= limit_ns)
 			return 0;
 		if (rings && spin(w, s, budget, limit_ns - (since - start), &n)) {
@@ -133,10 +143,10 @@ static int wait_set(const struct call *w, struct waiter *me, uint64_t limit_ns)
 		}
 		me->how = vs_set_sleep(s, REAL(epoll_ctl));
 		me->asleep = true;
-		if (rings && vs_set_ready(s))
-			n = 0;
+		if (!rings && first)
+			n = kernels(w);
 		else
-			n = sleep_in_kernel(w, vs_now_ns() - start, limit_ns);
+			n = rings && vs_set_ready(s) ? 0 : sleep_in_kernel(w, vs_now_ns() - start, limit_ns);
 		me->asleep = false;
 		vs_set_wake(s, me->how);
 		if (n < 0)
@@ -144,22 +154,13 @@ static int wait_set(const struct call *w, struct waiter *me, uint64_t limit_ns)
 		if (vs_set_has_rings(s)) {
 			atomic_store_explicit(learnt, vs_spin_learn(budget, vs_now_ns() - since, vs_set_ready(s)), memory_order_relaxed);
 			atomic_store_explicit(looked, vs_ticks(), memory_order_relaxed);
-		} else if (n > 0 || limit_ns == UINT64_MAX) {
-			return vs_set_merge(s, w->events, n, w->max, clock, REAL(epoll_ctl));
+		} else if (n == 0 && first && !rings) {
+			return 0;
 		}
 		n = vs_set_merge(s, w->events, n, w->max, clock, REAL(epoll_ctl));
 		if (n > 0)
 			return n;
 	}
-}
-
-/* The kernel's call when nothing is known of the set, or the call is wrong. */
-static int kernels(const struct call *w)
-{
-	if (w->fine)
-		return REAL(epoll_pwait2)(w->ep, w->events, w->max, w->timeout, w->mask);
-	return w->mask ? REAL(epoll_pwait)(w->ep, w->events, w->max, w->timeout_ms, w->mask) :
-			 REAL(epoll_wait)(w->ep, w->events, w->max, w->timeout_ms);
 }
 
 static int wait_for(const struct call *w)

@@ -29,7 +29,7 @@ static void before_close(int fd)
 
 VS_EXPORT int close(int fd)
 {
-	vs_acted = true;
+	vs_acts++;
 	if (fd >= 0 && fd == vs_arena_fd()) {
 		errno = EBADF;
 		return -1;
@@ -94,7 +94,7 @@ VS_EXPORT int dup(int fd)
 
 static int copied_over(int from, int to, int r)
 {
-	vs_acted = true;
+	vs_acts++;
 	if (r >= 0 && from != to && !vs_in_vfork_child())
 		vs_fd_copied(from, to);
 	return r;
@@ -154,7 +154,7 @@ VS_EXPORT int ioctl(int fd, unsigned long request, ...)
 /* Numbers that the kernel has just given out name something new. */
 static int fresh_socket(int fd)
 {
-	vs_acted = true;
+	vs_acts++;
 	if (fd >= 0 && !vs_in_vfork_child())
 		vs_fd_fresh(fd);
 	return fd;
@@ -162,7 +162,7 @@ static int fresh_socket(int fd)
 
 static int fresh_other(int fd)
 {
-	vs_acted = true;
+	vs_acts++;
 	if (fd >= 0 && vs_fd_word(fd) != VS_FD_UNKNOWN && !vs_in_vfork_child())
 		vs_fd_forget(fd);
 	return fd;
@@ -199,7 +199,7 @@ VS_EXPORT int listen(int fd, int backlog)
 
 VS_EXPORT int connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
 {
-	vs_acted = true;
+	vs_acts++;
 	if ((vs_fd_word(fd) & 3) == VS_FD_PASS || (vs_fd_word(fd) & 3) == VS_FD_CONN) {
 		/* AF_UNSPEC ends a connection; the next one is another. */
 		struct vs_conn c;
@@ -256,7 +256,7 @@ VS_EXPORT int eventfd(unsigned initial, int flags) { return fresh_other(REAL(eve
 VS_EXPORT int shutdown(int fd, int how)
 {
 	struct vs_conn c;
-	vs_acted = true;
+	vs_acts++;
 	if (how != SHUT_RD && vs_fd_conn_checked(fd, &c))
 		vs_tx_closing(&c, fd);
 	return REAL(shutdown)(fd, how);

@@ -22,14 +22,11 @@ void *vs_real(const char *name);
 		f_;                                                                                                    \
 	})
 
-/* This thread has made a call of the kernel's since it last asked which descriptors are ready: what it did may have made one so. */
-extern __thread bool vs_acted __attribute__((tls_model("initial-exec")));
-
 static inline bool vs_is_pass(int fd)
 {
 	bool pass = (vs_fd_word(fd) & 3) == VS_FD_PASS;
 	if (pass)
-		vs_acted = true;
+		vs_acts++;
 	return pass;
 }
 

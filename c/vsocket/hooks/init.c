@@ -10,7 +10,6 @@
 #include <pthread.h>
 
 static int own_pid;
-__thread bool vs_acted __attribute__((tls_model("initial-exec")));
 
 void *vs_real(const char *name)
 {

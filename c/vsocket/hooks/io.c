@@ -46,7 +46,7 @@ bool vs_hook_send(int fd, const struct iovec *iov, int count, int flags, ssize_t
 	n->counted = VS_N_NONE;
 	n->fd = fd;
 	enum vs_use use = vs_fd_use(fd, &n->c);
-	vs_acted |= use != VS_USE_CONN;
+	vs_acts += use != VS_USE_CONN;
 	if (use != VS_USE_CONN) {
 		if (use == VS_USE_COUNTED)
 			n->counted = VS_N_FD;
@@ -57,7 +57,7 @@ bool vs_hook_send(int fd, const struct iovec *iov, int count, int flags, ssize_t
 	if (!vs_cursor_init(&from, iov, count))
 		return false;
 	long r = vs_conn_send(&n->c, fd, &from, flags, &done);
-	vs_acted |= r == VS_NATIVE || r == VS_COUNTED;
+	vs_acts += r == VS_NATIVE || r == VS_COUNTED;
 	if (r == VS_NATIVE)
 		return false;
 	if (r != VS_COUNTED) {
@@ -85,7 +85,7 @@ bool vs_hook_recv(int fd, const struct iovec *iov, int count, int flags, ssize_t
 	n->counted = VS_N_NONE;
 	n->fd = fd;
 	enum vs_use use = vs_fd_use(fd, &n->c);
-	vs_acted |= use != VS_USE_CONN;
+	vs_acts += use != VS_USE_CONN;
 	if (use == VS_USE_COUNTED) {
 		n->counted = VS_N_FD;
 		return false;
@@ -366,7 +366,7 @@ static bool send_file(int out, int in, off64_t *offset, size_t count, ssize_t *r
 	n->counted = VS_N_NONE;
 	n->fd = out;
 	enum vs_use use = vs_fd_use(out, &n->c);
-	vs_acted = true;
+	vs_acts++;
 	if (use == VS_USE_COUNTED)
 		n->counted = VS_N_FD;
 	if (use != VS_USE_CONN)

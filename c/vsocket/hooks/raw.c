@@ -32,7 +32,7 @@ VS_EXPORT long syscall(long number, ...)
 		a[i] = va_arg(ap, long);
 	va_end(ap);
 	int fd = (int)a[0];
-	vs_acted = true;
+	vs_acts++;
 	switch (number) {
 	case SYS_read:
 		return read(fd, (void *)a[1], (size_t)a[2]);

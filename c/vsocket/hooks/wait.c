@@ -96,6 +96,7 @@ static __thread struct {
 	uint32_t spin_ns;
 	bool kernel_first;     /* the last one was ended by something that is the kernel's to tell */
 	uint64_t looked_ticks; /* when the kernel was last asked */
+	uint32_t acts;	       /* what vs_acts was then */
 } learnt;
 
 /* Everything that can be told without sleeping; 0: nothing. When rings have something, others wait for their turn some microseconds,
@@ -105,13 +106,13 @@ static int look(struct pollfd *p, nfds_t n, bool ready)
 	if (!ready && !learnt.kernel_first)
 		return 0;
 	uint64_t ticks = vs_ticks();
-	if (ready && !vs_acted && ticks - learnt.looked_ticks <= VS_FAIR_TICKS) {
+	if (ready && learnt.acts == vs_acts && ticks - learnt.looked_ticks <= VS_FAIR_TICKS) {
 		for (nfds_t i = 0; i < n; i++)
 			p[i].revents = 0;
 		return merge(p, n);
 	}
 	learnt.looked_ticks = ticks;
-	vs_acted = false;
+	learnt.acts = vs_acts;
 	if (vs_sys_poll_now(p, (unsigned)n) < 0)
 		return 0; /* the caller's own call will fail likewise */
 	return merge(p, n);
@@ -120,14 +121,15 @@ static int look(struct pollfd *p, nfds_t n, bool ready)
 /* ppoll() for sets with connections in them. `timeout`: NULL waits for ever. */
 static int wait_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-	uint64_t start = vs_now_ns(), limit = timeout ? to_ns(timeout) : UINT64_MAX;
+	uint64_t start = 0, limit = timeout ? to_ns(timeout) : UINT64_MAX;
 	for (;;) {
-		uint64_t now = vs_now_ns(), since = now;
-		uint32_t budget = vs_spin_budget(learnt.spin_ns);
 		bool ready = any_ready(p, n);
 		int known = look(p, n, ready);
-		if (known > 0)
+		if (known > 0) /* the usual case of one who is busy: no clock was asked */
 			return known;
+		uint64_t now = vs_now_ns(), since = now;
+		uint32_t budget = vs_spin_budget(learnt.spin_ns);
+		start = start ? start : now;
 		for (uint64_t looked = now; !ready && now - since < budget && now - start < limit; now = vs_now_ns()) {
 			for (int i = 0; i < 16 && !(ready = any_ready(p, n)); i++)
 				vs_pause();
