@@ -147,10 +147,8 @@ bool vs_fd_conn_checked(int fd, struct vs_conn *c)
 /* Finds out what an unknown descriptor is. */
 static uint64_t classify(int fd)
 {
-	uint64_t cookie, w;
-	struct vs_key key;
-	int side;
-	enum vs_kind kind = vs_twin_identify(fd, &cookie, &key, &side);
+	uint64_t w;
+	enum vs_kind kind = vs_twin_glance(fd);
 	if (kind == VS_KIND_WAITING)
 		return VS_FD_UNKNOWN;
 	if (kind != VS_KIND_OTHER)
@@ -161,7 +159,7 @@ static uint64_t classify(int fd)
 	} else {
 		struct vs_fd f = vs_fd_unpack(atomic_load(&vs_fds[fd]));
 		if (f.state == VS_FD_UNKNOWN && !f.busy) {
-			f.remote = kind == VS_KIND_REMOTE && vs_remote && cookie;
+			f.remote = kind == VS_KIND_REMOTE && vs_remote;
 			f.state = kind == VS_KIND_LOCAL || f.remote ? VS_FD_TCP : VS_FD_PASS;
 			set_word(fd, vs_fd_pack(f));
 		}
@@ -231,6 +229,21 @@ static bool attach(int fd)
 	return done;
 }
 
+/* The first call on a socket of our own making needs no answer yet: it is the kernel's whatever the socket is, and questions would make
+ * connections slower to begin. True when it was counted as under way. */
+static bool untouched(int fd, uint64_t w)
+{
+	struct vs_fd f = vs_fd_unpack(w);
+	if (!f.fresh || f.busy || f.ops > 0 || vs_book)
+		return false;
+	f.ops = 1;
+	atomic_fetch_add(&in_flight[fd], 1);
+	if (atomic_compare_exchange_strong(&vs_fds[fd], &w, vs_fd_pack(f)))
+		return true;
+	atomic_fetch_sub(&in_flight[fd], 1);
+	return false;
+}
+
 enum vs_use vs_fd_use(int fd, struct vs_conn *c)
 {
 	for (unsigned tries = 0; tries < 64; tries++) {
@@ -240,6 +253,8 @@ enum vs_use vs_fd_use(int fd, struct vs_conn *c)
 		if ((w & 3) == VS_FD_PASS)
 			return VS_USE_PASS;
 		if ((w & 3) == VS_FD_UNKNOWN) {
+			if (untouched(fd, w))
+				return VS_USE_COUNTED;
 			if (vs_fd_unpack(w).busy)
 				vs_sys_yield();
 			else if ((classify(fd) & 3) == VS_FD_UNKNOWN)

@@ -47,7 +47,6 @@ struct vs_remote_ops {
 	bool (*died)(const struct vs_conn *c);
 	/* This process's last descriptor of it is about to go. */
 	void (*left)(const struct vs_conn *c);
-	void (*before_fork)(void);
 	void (*forked)(void);
 };
 

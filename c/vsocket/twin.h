@@ -15,6 +15,8 @@ enum vs_kind {
 /* Finds out what `fd` is; for connected ones also its addresses and which end of the key it is, its cookie and network
  * namespace. */
 enum vs_kind vs_twin_identify(int fd, uint64_t *cookie, struct vs_key *key, int *side);
+/* The kind alone, with fewer questions: for a second an address that was another host's is taken for one without asking. */
+enum vs_kind vs_twin_glance(int fd);
 
 /* Bytes the application side has ever written to the twin. `open`: established in both directions.
  * Returns 0 or -errno. */

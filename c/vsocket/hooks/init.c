@@ -24,8 +24,6 @@ void vs_note_pid(void) { own_pid = vs_sys_getpid(); }
 
 static void before_fork(void)
 {
-	if (vs_remote && vs_arena)
-		vs_remote->before_fork();
 	vs_set_flush_all(REAL(epoll_ctl));
 	vs_fd_before_fork();
 }

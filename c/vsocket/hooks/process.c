@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "hooks.h"
 #include "../book.h"
+#include "../remote.h"
 #include "../set.h"
 #include "../sys.h"
 #include <elf.h>
@@ -57,20 +58,26 @@ static bool takes_library(const char *path, char *const envp[], int depth)
 	return dynamic && !raised;
 }
 
+/* `arg`: of connections to other hosts only, whose queue pairs no program inherits; they may come back to one with the library. */
 static void demote_inherited(int fd, const struct vs_conn *c, void *arg)
 {
-	(void)arg;
 	long flags = vs_sys(SYS_fcntl, fd, F_GETFD);
-	if (flags >= 0 && !(flags & FD_CLOEXEC)) {
-		vs_tx_demote(c, fd, VS_PLAIN_FOREIGN);
-		vs_rx_demote(c, fd, VS_PLAIN_FOREIGN);
+	if (flags >= 0 && !(flags & FD_CLOEXEC) && (!arg || vs_is_remote(c))) {
+		vs_tx_demote(c, fd, arg ? 0 : VS_PLAIN_FOREIGN);
+		vs_rx_demote(c, fd, arg ? 0 : VS_PLAIN_FOREIGN);
 	}
 }
 
 static void prepare(const char *path, char *const envp[])
 {
-	if (!path || !(vs_arena || vs_book) || takes_library(path, envp, 0))
+	bool remote_only = true;
+	if (!path || !(vs_arena || vs_book))
 		return;
+	if (takes_library(path, envp, 0)) {
+		if (vs_arena)
+			vs_fd_each(demote_inherited, &remote_only);
+		return;
+	}
 	vs_book_stranger(path);
 	vs_fd_each(demote_inherited, NULL);
 }

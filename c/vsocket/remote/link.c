@@ -3,6 +3,7 @@
 #include "link.h"
 #include "../sys.h"
 #include "../twin.h"
+#include <pthread.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -22,6 +23,8 @@ _Atomic uint32_t vs_poll_lock;
 _Atomic uint32_t vs_polls;
 static struct vs_link *links[VS_SLOTS];
 static struct vs_device *device;
+/* Between the preparation of a fork and its end: no ring epoch begins. */
+static _Atomic bool forking;
 
 static unsigned index_of(const struct vs_conn *c) { return (unsigned)(c->slot - vs_arena->slot); }
 
@@ -71,6 +74,25 @@ static void break_link(struct vs_link *l)
 		vs_agent_wake();
 }
 
+/* The parent's queue pairs mean nothing to a child: what both may use must be the kernel's. */
+static void leave_for_fork(struct vs_link *l, void *arg)
+{
+	(void)arg;
+	if (atomic_load(&l->state) != VS_LINK_UP)
+		return;
+	vs_tx_demote(&l->c, l->fd, 0);
+	if (atomic_load(&vs_rx(&l->c)->expecting))
+		vs_rx_demote(&l->c, l->fd, 0);
+}
+
+static void before_fork(void)
+{
+	atomic_store(&forking, true);
+	vs_link_each(leave_for_fork, NULL);
+}
+
+static void after_fork(void) { atomic_store(&forking, false); }
+
 bool vs_link_create(struct vs_link *l, struct vs_device *d, const char **why)
 {
 	unsigned char *tx = vs_ring_of(l->c.slot, l->c.side), *rx = vs_ring_of(l->c.slot, !l->c.side);
@@ -92,6 +114,10 @@ bool vs_link_create(struct vs_link *l, struct vs_device *d, const char **why)
 	if (!l->qp)
 		return false;
 	l->qp_number = l->qp->qp_num;
+	/* After the device's own, which therefore comes later: from there on its queue pairs stand still. */
+	static bool registered;
+	if (!registered)
+		registered = pthread_atfork(before_fork, after_fork, after_fork) == 0;
 	for (unsigned i = 0; i < VS_RECVS; i++) {
 		struct ibv_sge sge = { (uintptr_t)&l->notes[i], sizeof l->notes[i], l->mr[2]->lkey };
 		struct ibv_recv_wr wr = { .wr_id = WR_RECV | (uint64_t)index_of(&l->c) << 16 | i, .sg_list = &sge, .num_sge = 1 }, *bad;
@@ -208,7 +234,8 @@ static void grant(struct vs_link *l)
 {
 	struct vs_dir *d = vs_rx(&l->c);
 	uint32_t e = atomic_load(&d->epoch_tx);
-	if (atomic_load(&d->native_readers) || atomic_load(&d->plain) || vs_epoch_is_ring(e) || !usable(l))
+	if (atomic_load(&d->native_readers) || atomic_load(&d->plain) || vs_epoch_is_ring(e) || !usable(l) || atomic_load(&forking) ||
+	    atomic_load(&l->c.slot->end[l->c.side].holders) != 1)
 		return;
 	if (!atomic_exchange(&l->grant_wanted, false))
 		return;
@@ -465,7 +492,7 @@ static bool wants_rc(struct vs_link *l)
 static bool op_may_start(const struct vs_conn *c)
 {
 	struct vs_link *l = vs_link_of(c);
-	if (!l || !usable(l) || l->rx_frozen || atomic_load(&l->answered))
+	if (!l || !usable(l) || l->rx_frozen || atomic_load(&l->answered) || atomic_load(&forking))
 		return false;
 	if (!wants_rc(l) || atomic_load(&c->slot->end[c->side].holders) != 1) {
 		/* Looking here after every read costs the receiver time. */
@@ -815,19 +842,6 @@ static void op_wanted(const struct vs_conn *c, int fd)
 	vs_agent_wake();
 }
 
-/* The parent's queue pairs mean nothing to a child: what both may use must be the kernel's. */
-static void leave_for_fork(struct vs_link *l, void *arg)
-{
-	(void)arg;
-	if (atomic_load(&l->state) != VS_LINK_UP)
-		return;
-	vs_tx_demote(&l->c, l->fd, 0);
-	if (atomic_load(&vs_rx(&l->c)->expecting))
-		vs_rx_demote(&l->c, l->fd, 0);
-}
-
-static void op_before_fork(void) { vs_link_each(leave_for_fork, NULL); }
-
 static void op_forked(void)
 {
 	memset(links, 0, sizeof links);
@@ -857,7 +871,6 @@ static const struct vs_remote_ops ops = {
 	.moved = op_moved,
 	.died = op_died,
 	.left = op_left,
-	.before_fork = op_before_fork,
 	.forked = op_forked,
 };
 
