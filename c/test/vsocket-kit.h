@@ -73,6 +73,6 @@ size_t vk_fill_up(int fd);
 /* Reads `n` bytes and throws them away. */
 void vk_discard(int fd, size_t n);
 
-extern const struct vk_scenario vk_transfer[], vk_ready[], vk_ends[], vk_processes[], vk_epoll[];
+extern const struct vk_scenario vk_transfer[], vk_ready[], vk_ends[], vk_processes[], vk_epoll[], vk_options[];
 
 #endif

@@ -176,7 +176,7 @@ static bool attach(int fd)
 	int side;
 	uint32_t gen;
 	bool done = false, relax = false;
-	struct vs_conn conn;
+	struct vs_conn conn = { 0 };
 	if (atomic_load(&given_up) || vs_arena_open()) {
 		vs_book_failed(fd, atomic_load(&given_up) ? 0 : vs_arena_open());
 		return false;
@@ -226,6 +226,12 @@ static bool attach(int fd)
 	vs_unlock(&table_lock);
 	if (relax)
 		vs_set_attached(fd, &conn, true);
+	/* The other end may send through the ring already. */
+	uint32_t why = !conn.slot ? 0 : fd <= VS_FD_STDIO ? VS_PLAIN_STREAM : vs_twin_forbids(fd) ? VS_PLAIN_OPTION : 0;
+	if (why) {
+		vs_tx_demote(&conn, fd, why);
+		vs_rx_demote(&conn, fd, why);
+	}
 	return done;
 }
 

@@ -204,6 +204,21 @@ enum vs_kind vs_twin_identify(int fd, uint64_t *cookie, struct vs_key *key, int 
 	return local ? VS_KIND_LOCAL : VS_KIND_REMOTE;
 }
 
+bool vs_twin_forbids(int fd)
+{
+	static const struct {
+		int level, name, most;
+	} options[] = { { SOL_SOCKET, SO_RCVLOWAT, 1 },	   { SOL_SOCKET, SO_OOBINLINE, 0 },    { SOL_SOCKET, SO_TIMESTAMP, 0 },
+			{ SOL_SOCKET, SO_TIMESTAMPNS, 0 }, { SOL_SOCKET, SO_TIMESTAMPING, 0 }, { IPPROTO_TCP, TCP_INQ, 0 } };
+	for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+		int v = 0;
+		socklen_t len = sizeof v;
+		if (vs_sys_getsockopt(fd, options[i].level, options[i].name, &v, &len) >= 0 && v > options[i].most)
+			return true;
+	}
+	return false;
+}
+
 /* The counters of the answer's attribute INET_DIAG_INFO. */
 static void read_info(const unsigned char *p, size_t len, struct vs_twin_facts *facts)
 {

@@ -18,6 +18,10 @@ enum vs_kind vs_twin_identify(int fd, uint64_t *cookie, struct vs_key *key, int 
 /* The kind alone, with fewer questions: for a second an address that was another host's is taken for one without asking. */
 enum vs_kind vs_twin_glance(int fd);
 
+/* Whether an option is set, by the application or on the listener it came from, under which a stream is more, or something else, than
+ * bytes that arrive. */
+bool vs_twin_forbids(int fd);
+
 /* Bytes the application side has ever written to the twin. `open`: established in both directions.
  * Returns 0 or -errno. */
 int vs_twin_sent(int fd, uint64_t *bytes, bool *open);

@@ -450,6 +450,8 @@ long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int f
 			if (ring && !peer_open(d, fd)) {
 				atomic_fetch_or(&d->plain, VS_PLAIN_SHUT);
 				end_ring(c, fd);
+			} else if (ring && !vs_is_remote(c) && atomic_load_explicit(&c->slot->end[!c->side].closed, memory_order_relaxed)) {
+				end_ring(c, fd); /* the kernel has the answer */
 			} else if (ring && vs_is_remote(c) && !vs_remote->may_start(c)) {
 				end_ring(c, fd);
 			} else if (ring || promote(c, fd, total)) {

@@ -3,12 +3,16 @@
 #include "hooks.h"
 #include "../arena.h"
 #include "../book.h"
+#include "../remote.h"
 #include "../sys.h"
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -114,12 +118,20 @@ VS_EXPORT int dup3(int from, int to, int flags)
 	return copied_over(from, to, REAL(dup3)(from, to, flags));
 }
 
+/* A signal for everything that comes: a ring comes without. */
+static void before_fcntl(int fd, int cmd, void *arg)
+{
+	if (cmd == F_SETFL && ((uintptr_t)arg & O_ASYNC) && !vs_is_pass(fd))
+		vs_hook_refuse(fd, VS_PLAIN_OPTION);
+}
+
 VS_EXPORT int fcntl64(int fd, int cmd, ...)
 {
 	va_list ap;
 	va_start(ap, cmd);
 	void *arg = va_arg(ap, void *);
 	va_end(ap);
+	before_fcntl(fd, cmd, arg);
 	int r = REAL(fcntl64)(fd, cmd, arg);
 	if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) && !vs_in_vfork_child())
 		vs_fd_copied(fd, r);
@@ -132,6 +144,7 @@ VS_EXPORT int fcntl(int fd, int cmd, ...)
 	va_start(ap, cmd);
 	void *arg = va_arg(ap, void *);
 	va_end(ap);
+	before_fcntl(fd, cmd, arg);
 	int r = REAL(fcntl)(fd, cmd, arg);
 	if (r >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) && !vs_in_vfork_child())
 		vs_fd_copied(fd, r);
@@ -144,6 +157,8 @@ VS_EXPORT int ioctl(int fd, unsigned long request, ...)
 	va_start(ap, request);
 	void *arg = va_arg(ap, void *);
 	va_end(ap);
+	if (request == FIOASYNC && arg && *(int *)arg && !vs_is_pass(fd))
+		vs_hook_refuse(fd, VS_PLAIN_OPTION);
 	int r = REAL(ioctl)(fd, request, arg);
 	struct vs_conn c;
 	if (r == 0 && request == FIONREAD && vs_fd_conn(fd, &c))
@@ -322,15 +337,34 @@ VS_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen
 	return REAL(setsockopt)(fd, level, name, value, len);
 }
 
+/* The counts of bytes are the stream's, not the twin's: with what went through rings, and without doorbells. */
+static void count_rings(const struct vs_conn *c, struct tcp_info *info, socklen_t len)
+{
+	const struct vs_dir *tx = vs_tx(c), *rx = vs_rx(c);
+	uint64_t out = atomic_load(&tx->tx_ring_bytes) - atomic_load(&tx->tx_bells);
+	uint64_t in = atomic_load(vs_is_remote(c) ? &rx->rx_ring_bytes : &rx->tx_ring_bytes) - atomic_load(&rx->tx_bells);
+	if (len >= offsetof(struct tcp_info, tcpi_bytes_received) + sizeof info->tcpi_bytes_received) {
+		info->tcpi_bytes_acked += out;
+		info->tcpi_bytes_received += in;
+	}
+	if (len >= offsetof(struct tcp_info, tcpi_bytes_sent) + sizeof info->tcpi_bytes_sent)
+		info->tcpi_bytes_sent += out;
+}
+
 VS_EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
 	struct vs_conn c;
 	int r = REAL(getsockopt)(fd, level, name, value, len);
+	if (r || level != IPPROTO_TCP)
+		return r;
 	uint32_t kept = kept_option(level, name);
-	if (r == 0 && kept && *len >= sizeof(int) && vs_fd_conn_checked(fd, &c)) {
+	if (kept && *len > 0 && vs_fd_conn_checked(fd, &c)) {
 		uint32_t options = atomic_load(&c.slot->end[c.side].options);
+		int is = (options & kept) != 0;
 		if (options & VS_OPT_KNOWN)
-			*(int *)value = (options & kept) != 0;
+			memcpy(value, &is, *len < sizeof is ? *len : sizeof is);
+	} else if (name == TCP_INFO && vs_fd_conn_checked(fd, &c)) {
+		count_rings(&c, value, *len);
 	}
 	return r;
 }

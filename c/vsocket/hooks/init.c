@@ -42,10 +42,23 @@ static void in_child(void)
 	vs_arena_enlist();
 }
 
+/* What another program has left us as standard streams, and which may be in a ring. */
+static void look_at_stdio(void)
+{
+	int saved = errno;
+	for (int fd = 0; fd <= VS_FD_STDIO; fd++) {
+		struct vs_conn c;
+		if (vs_fd_use(fd, &c) == VS_USE_COUNTED)
+			vs_fd_native_done(fd);
+	}
+	errno = saved;
+}
+
 __attribute__((constructor)) static void start(void)
 {
 	vs_note_pid();
 	vs_fd_init();
 	vs_book_open();
 	pthread_atfork(before_fork, in_parent, in_child);
+	look_at_stdio();
 }
