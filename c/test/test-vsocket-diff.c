@@ -20,8 +20,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const struct vk_scenario *const groups[] = { vk_transfer, vk_ready, vk_ends, vk_processes, vk_epoll, vk_options };
-static const char *const group_names[] = { "transfer", "waiting", "ends", "processes", "epoll", "options" };
+static const struct vk_scenario *const groups[] = { vk_transfer, vk_ready, vk_ends, vk_processes, vk_epoll, vk_options,
+						    vk_signalled, vk_connects, vk_names, vk_finishes };
+static const char *const group_names[] = { "transfer", "waiting", "ends", "processes", "epoll", "options", "signals", "connecting",
+					   "names", "ends and threads" };
 enum { GROUPS = sizeof groups / sizeof *groups };
 
 enum { WARM = 1, V6 = 2, ALWAYS = 4, BOOK = 8, MODES = 4 };

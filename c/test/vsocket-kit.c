@@ -201,10 +201,26 @@ void vk_reap(pid_t p)
 	vk_say("child: %s %d", WIFEXITED(st) ? "exit" : "signal", WIFEXITED(st) ? WEXITSTATUS(st) : WTERMSIG(st));
 }
 
+void vk_until_asleep(int tid)
+{
+	char path[64], line[512];
+	snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid ? tid : (int)getpid());
+	for (int i = 0, asleep = 0; i < 300 && asleep < 2; i++) {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+		ssize_t n = read(fd, line, sizeof line - 1);
+		close(fd);
+		line[n > 0 ? n : 0] = 0;
+		const char *state = strrchr(line, ')');
+		asleep = state && state[1] && state[2] == 'S' ? asleep + 1 : 0;
+		vk_sleep_ms(1);
+	}
+}
+
 static void *act(void *arg)
 {
 	struct vk_late *l = arg;
 	vk_sleep_ms(l->ms);
+	vk_until_asleep(l->tid);
 	switch (l->what) {
 	case VK_SEND:
 		vk_put(l->fd, l->text, strlen(l->text));
@@ -232,6 +248,7 @@ void vk_late(struct vk_late *l)
 {
 	pthread_t t;
 	l->to = pthread_self();
+	l->tid = gettid();
 	if (pthread_create(&t, NULL, act, l))
 		fail("pthread_create");
 	l->thread = t;

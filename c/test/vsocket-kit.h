@@ -55,12 +55,15 @@ void vk_reap(pid_t p);
 struct sockaddr_storage;
 int vk_listen(bool v6, struct sockaddr_storage *addr, unsigned *len);
 
-/* Something that another thread does after a while; vk_join() waits for it. */
+/* Waits until a thread (0: the first one of this process) sleeps in the kernel; not for ever. */
+void vk_until_asleep(int tid);
+/* Something that another thread does after a while, when the caller sleeps; vk_join() waits for it. */
 struct vk_late {
 	enum { VK_SEND, VK_CLOSE, VK_SHUT_WR, VK_SHUT_BOTH, VK_SIGNAL, VK_DRAIN } what;
 	int fd, ms;
 	const char *text;    /* of VK_SEND */
 	size_t bytes;	     /* of VK_DRAIN: reads so many */
+	int tid; /* of the caller */
 	unsigned long thread, to; /* `to`: the caller of vk_late(), whom VK_SIGNAL sends SIGUSR1 */
 };
 void vk_late(struct vk_late *l);
@@ -73,6 +76,7 @@ size_t vk_fill_up(int fd);
 /* Reads `n` bytes and throws them away. */
 void vk_discard(int fd, size_t n);
 
-extern const struct vk_scenario vk_transfer[], vk_ready[], vk_ends[], vk_processes[], vk_epoll[], vk_options[];
+extern const struct vk_scenario vk_transfer[], vk_ready[], vk_ends[], vk_processes[], vk_epoll[], vk_options[],
+	vk_signalled[], vk_connects[], vk_names[], vk_finishes[];
 
 #endif

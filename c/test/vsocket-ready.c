@@ -320,6 +320,7 @@ static void on_signal(int n) { signals += n == SIGUSR1; }
 static void *signal_late(void *arg)
 {
 	vk_sleep_ms(40);
+	vk_until_asleep(0);
 	pthread_kill(*(pthread_t *)arg, SIGUSR1);
 	return NULL;
 }
@@ -328,6 +329,7 @@ static void *signal_then_send(void *arg)
 {
 	pthread_t *t = ((void **)arg)[0];
 	vk_sleep_ms(40);
+	vk_until_asleep(0);
 	pthread_kill(*t, SIGUSR1);
 	vk_sleep_ms(40);
 	send(*(int *)((void **)arg)[1], "x", 1, 0);

@@ -219,7 +219,9 @@ static bool promote(const struct vs_conn *c, int fd, size_t n)
 		return false;
 	uint32_t e = atomic_load_explicit(&d->epoch_tx, memory_order_relaxed);
 	if (atomic_load_explicit(&d->plain, memory_order_relaxed) || atomic_load(&d->epoch_rx) != e ||
-	    (!remote && (atomic_load(&d->native_readers) || atomic_load(&d->reading))) || atomic_load(&d->native_senders) || !verified(c))
+	    (!remote && (atomic_load(&d->native_readers) || atomic_load(&d->reading))) ||
+	    /* A receiver that has never counted what it read cannot do it any more when the connection has been reset meanwhile. */
+	    (!remote && !atomic_load(&d->twin_read_known)) || atomic_load(&d->native_senders) || !verified(c))
 		return false;
 	uint64_t sent, tail = atomic_load(&d->tail);
 	bool open;
@@ -450,8 +452,6 @@ long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int f
 			if (ring && !peer_open(d, fd)) {
 				atomic_fetch_or(&d->plain, VS_PLAIN_SHUT);
 				end_ring(c, fd);
-			} else if (ring && !vs_is_remote(c) && atomic_load_explicit(&c->slot->end[!c->side].closed, memory_order_relaxed)) {
-				end_ring(c, fd); /* the kernel has the answer */
 			} else if (ring && vs_is_remote(c) && !vs_remote->may_start(c)) {
 				end_ring(c, fd);
 			} else if (ring || promote(c, fd, total)) {

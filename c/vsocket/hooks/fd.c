@@ -355,7 +355,12 @@ VS_EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *le
 {
 	struct vs_conn c;
 	int r = REAL(getsockopt)(fd, level, name, value, len);
-	if (r || level != IPPROTO_TCP)
+	if (r)
+		return r;
+	/* The twin's error, which it tells once, may have been told to us. */
+	if (level == SOL_SOCKET && name == SO_ERROR && *len == sizeof(int) && *(int *)value == 0 && vs_fd_conn_checked(fd, &c))
+		*(int *)value = (int)atomic_exchange(&vs_rx(&c)->rx_error, 0);
+	if (level != IPPROTO_TCP)
 		return r;
 	uint32_t kept = kept_option(level, name);
 	if (kept && *len > 0 && vs_fd_conn_checked(fd, &c)) {

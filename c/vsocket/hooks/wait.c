@@ -5,6 +5,7 @@
 #include "../set.h"
 #include "../sys.h"
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/select.h>
 #include <time.h>
@@ -215,9 +216,8 @@ static bool select_has_conns(int n, const fd_set *in, const fd_set *out)
 	return false;
 }
 
-static int wait_select(int n, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout, const sigset_t *mask)
+static int wait_as_poll(struct pollfd *p, int n, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout, const sigset_t *mask)
 {
-	struct pollfd p[MANY];
 	nfds_t used = 0;
 	for (int fd = 0; fd < n; fd++) {
 		short events = 0;
@@ -255,9 +255,23 @@ static int wait_select(int n, fd_set *in, fd_set *out, fd_set *except, const str
 	return bits;
 }
 
+/* Sets of more than FD_SETSIZE are the caller's own. */
+static int wait_select(int n, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout, const sigset_t *mask)
+{
+	struct pollfd few[MANY], *p = n <= MANY ? few : malloc((size_t)n * sizeof *p);
+	if (!p) {
+		errno = ENOMEM;
+		return -1;
+	}
+	int r = wait_as_poll(p, n, in, out, except, timeout, mask);
+	if (p != few)
+		free(p);
+	return r;
+}
+
 VS_EXPORT int select(int n, fd_set *in, fd_set *out, fd_set *except, struct timeval *timeout)
 {
-	if (n <= 0 || n > MANY || !select_has_conns(n, in, out))
+	if (n <= 0 || n > VS_FD_MAX || !select_has_conns(n, in, out))
 		return REAL(select)(n, in, out, except, timeout);
 	struct timespec t;
 	uint64_t start = vs_now_ns();
@@ -279,7 +293,7 @@ VS_EXPORT int select(int n, fd_set *in, fd_set *out, fd_set *except, struct time
 
 VS_EXPORT int pselect(int n, fd_set *in, fd_set *out, fd_set *except, const struct timespec *timeout, const sigset_t *mask)
 {
-	if (n <= 0 || n > MANY || !select_has_conns(n, in, out) ||
+	if (n <= 0 || n > VS_FD_MAX || !select_has_conns(n, in, out) ||
 	    (timeout && (timeout->tv_sec < 0 || (unsigned long)timeout->tv_nsec >= 1000000000u)))
 		return REAL(pselect)(n, in, out, except, timeout, mask);
 	return wait_select(n, in, out, except, timeout, mask);
