@@ -376,7 +376,7 @@ static bool gone(const struct vs_slot *slot, int side)
 	const struct vs_end *e = &slot->end[side];
 	uint64_t cookie = atomic_load(&e->cookie);
 	return cookie == 0 || atomic_load(&e->closed) ||
-	       (!alive((int)atomic_load(&e->pid)) && vs_twin_exists(&slot->key, side, cookie) == 0);
+	       ((atomic_load(&e->holders) == 0 || !alive((int)atomic_load(&e->pid))) && vs_twin_exists(&slot->key, side, cookie) == 0);
 }
 
 /* Processes that are killed free nothing: with every new connection one slot is asked after. It is freed when nobody was found twice,
@@ -487,13 +487,15 @@ void vs_arena_detach(struct vs_slot *slot, int side)
 	struct vs_end *e = &slot->end[side];
 	const struct vs_end *peer = &slot->end[!side];
 	const bool locked = lock_arena(LOCK_MS);
+	/* Others may have it of whom nothing is known yet: a sweep will find out. */
+	const bool lives_on = atomic_load(&e->shared) || (atomic_load(&slot->dir[!side].plain) & (VS_PLAIN_HANDED | VS_PLAIN_FOREIGN));
 	uint32_t holders = atomic_load(&e->holders);
 	while (holders > 0 && !atomic_compare_exchange_weak(&e->holders, &holders, holders - 1))
 		;
-	if (holders <= 1)
+	if (holders <= 1 && !lives_on)
 		atomic_store(&e->closed, 1);
 	/* A peer that was killed says nothing. When another process may have its end, too, a sweep finds out. */
-	if (locked && (atomic_load(&slot->gen) & 1) && holders <= 1 &&
+	if (locked && (atomic_load(&slot->gen) & 1) && holders <= 1 && !lives_on &&
 	    (atomic_load(&peer->cookie) == 0 || atomic_load(&peer->closed) ||
 	     (atomic_load(&peer->holders) <= 1 && killed(slot, !side))))
 		release(slot);

@@ -64,16 +64,16 @@ void vs_rx_set_eager(const struct vs_conn *c, int fd);
 void vs_tx_demote(const struct vs_conn *c, int fd, enum vs_plain why);
 /* Stops reading the ring; unread bytes are moved to the twin by the sender. For handing the descriptor to strangers. */
 void vs_rx_demote(const struct vs_conn *c, int fd, enum vs_plain why);
-/* Lets the ring be used again. */
-void vs_conn_allow(const struct vs_conn *c, enum vs_plain why);
+/* A descriptor that was passed on is used by the library again: its rings may be. */
+void vs_conn_returned(const struct vs_conn *c);
 
 /* The last descriptor of this process for the end is gone. */
 void vs_conn_left(const struct vs_conn *c);
 /* Just before the last descriptor is closed: what the kernel would do with unread data, it must do with ours. */
 void vs_conn_closing(const struct vs_conn *c, int fd);
 
-/* Before the direction is shut down or closed: ends its ring epochs, and what was given back goes first. */
-void vs_tx_closing(const struct vs_conn *c, int fd);
+/* Before the direction is shut down or closed, or (`goes_on`) left to others: ends its ring epochs, and what was given back goes first. */
+void vs_tx_closing(const struct vs_conn *c, int fd, bool goes_on);
 /* In a forked child: threads of the library are gone. */
 void vs_conn_forked(void);
 

@@ -207,10 +207,12 @@ static bool attach(int fd)
 				/* In an epoll set, or of a history that we do not know. */
 				if (f.watched || !f.fresh)
 					atomic_store(&slot->dir[!side].eager, 1);
+				if (!f.fresh)
+					atomic_store(&slot->end[side].shared, 1);
 				relax = f.watched && f.fresh && kind == VS_KIND_LOCAL;
 				set_word(fd, vs_fd_pack(c));
 				conn = (struct vs_conn){ slot, side, gen };
-				vs_conn_allow(&conn, VS_PLAIN_PASSED);
+				vs_conn_returned(&conn);
 				vs_book_attached(fd, &conn);
 				if (kind == VS_KIND_REMOTE)
 					vs_remote->wanted(&conn, fd);

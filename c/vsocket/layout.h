@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define VS_MAGIC UINT64_C(0x316b636f73766b72) /* "rkvsock1" */
-#define VS_VERSION 4
+#define VS_VERSION 5
 #define VS_SLOTS 4096
 #define VS_BUCKETS 8192
 #define VS_RING_MIN (UINT32_C(64) << 10)
@@ -99,6 +99,7 @@ struct vs_end {
 	_Atomic uint32_t helper; /* row + 1 of a process that can be asked to send for it */
 	_Atomic uint32_t pid; /* the process that attached last, or was forked last */
 	_Atomic uint32_t port; /* UDP port of its process, where the other host's may speak of it (remote/); 0: none */
+	_Atomic uint32_t shared; /* processes that are not counted may hold it: it came here by exec or in a message, or was forked unattached */
 	_Atomic uint32_t heir; /* a process that held it and became another program: it is counted already */
 };
 

@@ -10,8 +10,8 @@ enum vs_plain {
 	VS_PLAIN_URGENT = 8,   /* urgent data */
 	VS_PLAIN_PEER = 16,    /* the peer could not be verified */
 	VS_PLAIN_CORRUPT = 32, /* the shared state made no sense */
-	VS_PLAIN_PASSED = 128, /* the socket was passed to another process, which has not been seen to have the library */
-	VS_PLAIN_ASKED = 64,   /* switched off by the test of switches; cleared again by it */
+	VS_PLAIN_PASSED = 128, /* the sending end's socket was passed to another process, which has not been seen to have the library */
+	VS_PLAIN_HANDED = 64,  /* as PASSED, by the receiving end: each end takes back only its own */
 	VS_PLAIN_STREAM = 256, /* stdio reads and writes it inside the C library */
 	VS_PLAIN_SPLICE = 512, /* splice() and the like move its bytes inside the kernel */
 	VS_PLAIN_URING = 1024, /* the process uses io_uring */

@@ -666,23 +666,47 @@ long vs_conn_recv(const struct vs_conn *c, int fd, struct vs_cursor *to, int fla
 	}
 }
 
-/* Reads all that can be read now into memory of its own. */
-static unsigned char *read_all(const struct vs_conn *c, int fd, size_t *len, bool *ended)
+/* Whether something that the sender has written to the twin, or is writing, has not come yet. Under both locks, so that nothing new is
+ * begun. */
+static bool on_its_way(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_rx(c);
+	struct vs_twin_facts facts;
+	if (atomic_load(&d->native_senders) > 0)
+		return true;
+	return know_twin_read(d, fd) && vs_twin_ask(&c->slot->key, !c->side, atomic_load(&c->slot->end[!c->side].cookie), &facts) == 1 && facts.counted &&
+	       d->twin_read < facts.sent;
+}
+
+/* Reads all there is, to the last byte that the sender has written, into memory of its own. `*more`: that is more than a ring's room.
+ * Under both locks. */
+static unsigned char *read_all(const struct vs_conn *c, int fd, size_t *len, bool *ended, bool *more)
 {
 	size_t room = VS_RING_MAX;
 	unsigned char *p = malloc(room);
 	struct iovec iov = { p, room };
 	struct vs_cursor to;
 	*len = 0;
-	*ended = false;
+	*ended = *more = false;
 	if (!p)
 		return NULL;
 	vs_cursor_init(&to, &iov, 1);
-	long r;
-	do
-		r = to.left > 0 ? read_once(c, fd, &to, 0, true) : -EAGAIN;
-	while (r > 0);
-	*ended = r == 0 || r != -EAGAIN;
+	for (uint64_t start = vs_now_ns(); !*ended && !*more;) {
+		long r = read_once(c, fd, &to, 0, true);
+		*more = to.left == 0;
+		*ended = r <= 0 && r != -EAGAIN;
+		if (r != -EAGAIN)
+			continue;
+		if (!on_its_way(c, fd))
+			break;
+		if (vs_now_ns() - start > DEMOTE_MS * UINT64_C(1000000)) {
+			*more = true;
+			break;
+		}
+		struct pollfd readable = { .fd = fd, .events = POLLIN };
+		struct timespec soon = { 0, 1000000 };
+		vs_sys(SYS_ppoll, &readable, 1, &soon, 0, 8);
+	}
 	*len = room - to.left;
 	return p;
 }
@@ -761,25 +785,34 @@ void vs_rx_demote(const struct vs_conn *c, int fd, enum vs_plain why)
 		if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
 			vs_tx_end_ring(d);
 		size_t len;
-		bool ended;
-		unsigned char *p = read_all(c, fd, &len, &ended);
-		if (p && len > 0) {
+		bool ended, more;
+		unsigned char *p = read_all(c, fd, &len, &ended, &more);
+		if (!p || more) { /* what goes back would come behind what is left */
+			vs_corrupt(d);
+			vs_sys(SYS_shutdown, fd, SHUT_RDWR);
+		} else if (len > 0) {
 			put_back(c, p, len, ended);
 			ask = !ended;
 		}
 		free(p);
 		if (l != VS_LOCK_NESTED)
 			vs_unlock(&d->tx_lock);
+		leave_ring(c, fd);
 	}
 	vs_unlock(&d->rx_lock);
 	if (ask)
 		vs_helper_ask_peer(c);
 }
 
-void vs_conn_allow(const struct vs_conn *c, enum vs_plain why)
+void vs_conn_returned(const struct vs_conn *c)
 {
-	atomic_fetch_and(&vs_tx(c)->plain, ~(uint32_t)why);
-	atomic_fetch_and(&vs_rx(c)->plain, ~(uint32_t)why);
+	atomic_fetch_and(&vs_tx(c)->plain, ~(uint32_t)VS_PLAIN_PASSED);
+	atomic_fetch_and(&vs_rx(c)->plain, ~(uint32_t)VS_PLAIN_HANDED);
+	/* Others may have read the twin meanwhile. */
+	if (vs_lock(&vs_rx(c)->rx_lock) == VS_LOCK_NESTED)
+		return;
+	vs_rx(c)->twin_read_known = false;
+	vs_unlock(&vs_rx(c)->rx_lock);
 }
 
 /* What the kernel does with unread data when a socket is closed (it resets the connection), and with none (it does not). */
@@ -801,8 +834,11 @@ void vs_conn_closing(const struct vs_conn *c, int fd)
 {
 	if (atomic_load(&c->slot->end[c->side].holders) > 1)
 		return;
-	close_rx(c, fd);
-	vs_tx_closing(c, fd);
+	/* One that others may have goes on without us. */
+	bool goes_on = (atomic_load(&vs_rx(c)->plain) & (VS_PLAIN_HANDED | VS_PLAIN_FOREIGN)) || atomic_load(&c->slot->end[c->side].shared);
+	if (!goes_on)
+		close_rx(c, fd);
+	vs_tx_closing(c, fd, goes_on);
 }
 
 void vs_conn_left(const struct vs_conn *c)

@@ -343,7 +343,8 @@ static void put(const struct vs_conn *c, int fd, struct vs_cursor *from, int fla
 			patience_ns = NONBLOCKING_NS;
 		if (used == size && (patience_ns == 0 || !wait_for_room(c, tail, size, from->left, &patience_ns))) {
 			atomic_fetch_add_explicit(&d->tx_overflows, 1, memory_order_relaxed);
-			if (d->ring_next < VS_RING_MAX)
+			/* Not all of the room: what is given back is what the ring and the twin hold. */
+			if (d->ring_next < VS_RING_MAX / 2)
 				d->ring_next *= 2;
 			end_ring(c, fd);
 			return;
@@ -391,9 +392,7 @@ long vs_tx_give_back(const struct vs_conn *c, int fd)
 		}
 		if (head == tail) {
 			uint32_t e = atomic_load(&d->epoch_tx);
-			if (!vs_is_remote(c)) {
-				atomic_store(&d->epoch_rx, e);
-			} else { /* the other end's ring ends where it had read to */
+			if (vs_is_remote(c)) { /* the other end's ring ends where it had read to */
 				uint64_t ring = atomic_load(&vs_boundary_of(d, e)->ring);
 				atomic_store(&d->tail, ring);
 				atomic_store(&d->head, vs_remote->reader(c, ring));
@@ -489,12 +488,13 @@ void vs_tx_demote(const struct vs_conn *c, int fd, enum vs_plain why)
 		vs_unlock(&d->tx_lock);
 }
 
-void vs_tx_closing(const struct vs_conn *c, int fd)
+void vs_tx_closing(const struct vs_conn *c, int fd, bool goes_on)
 {
 	struct vs_dir *d = vs_tx(c);
 	if (!lock_tx(c, fd))
 		return;
-	atomic_fetch_or(&d->plain, VS_PLAIN_SHUT);
+	if (!goes_on)
+		atomic_fetch_or(&d->plain, VS_PLAIN_SHUT);
 	if (vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
 		end_ring(c, fd);
 	if (VS_BELL_STATE(atomic_load(&d->bell)) == VS_FROZEN) {

@@ -16,7 +16,7 @@ export type PlainReason =
   | 'peer'
   | 'corrupt'
   | 'passed'
-  | 'asked'
+  | 'handed'
   | 'stream'
   | 'splice'
   | 'uring';

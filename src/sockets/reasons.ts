@@ -44,7 +44,7 @@ const OF_PLAIN: Readonly<Record<PlainReason, Reason | undefined>> = {
   peer: 'unverified',
   corrupt: 'corrupt',
   passed: 'passed',
-  asked: undefined, // only tests ask
+  handed: 'passed',
   stream: 'stdio',
   splice: 'splice',
   uring: 'io-uring',

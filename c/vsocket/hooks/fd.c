@@ -274,7 +274,7 @@ VS_EXPORT int shutdown(int fd, int how)
 	struct vs_conn c;
 	vs_acts++;
 	if (how != SHUT_RD && vs_fd_conn_checked(fd, &c))
-		vs_tx_closing(&c, fd);
+		vs_tx_closing(&c, fd, false);
 	return REAL(shutdown)(fd, how);
 }
 

@@ -187,7 +187,7 @@ static void demote_passed(const struct msghdr *m)
 			struct vs_conn c;
 			if (vs_fd_conn_checked(fd, &c)) {
 				vs_tx_demote(&c, fd, VS_PLAIN_PASSED);
-				vs_rx_demote(&c, fd, VS_PLAIN_PASSED);
+				vs_rx_demote(&c, fd, VS_PLAIN_HANDED);
 			} else if ((unsigned)fd < VS_FD_MAX) {
 				vs_fd_forget(fd);
 			}
