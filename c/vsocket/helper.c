@@ -94,8 +94,9 @@ void vs_helper_ask_peer(const struct vs_conn *c)
 	uint32_t row = atomic_load(&c->slot->end[!c->side].helper);
 	if (row == 0 || row > VS_HELPERS)
 		return;
+	/* All who wait: the thread of a process that had the row before and is ending may be one of them still. */
 	atomic_fetch_add(&vs_arena->helper[row - 1].wake, 1);
-	vs_sys(SYS_futex, &vs_arena->helper[row - 1].wake, FUTEX_WAKE, 1, 0, 0, 0);
+	vs_sys(SYS_futex, &vs_arena->helper[row - 1].wake, FUTEX_WAKE, INT32_MAX, 0, 0, 0);
 }
 
 void vs_conn_forked(void)
