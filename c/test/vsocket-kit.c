@@ -275,6 +275,8 @@ size_t vk_fill_up(int fd)
 {
 	static const char block[65536];
 	size_t sum = 0;
+	/* A buffer of a given size does not grow with what is acknowledged. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){ 300000 }, sizeof(int));
 	/* The kernel may take more a moment later, when the receiver has been given its part. */
 	for (int idle = 0; idle < 3;) {
 		ssize_t r = send(fd, block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL);
