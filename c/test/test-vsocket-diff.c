@@ -163,7 +163,8 @@ struct trial {
 };
 static struct trial trials[AHEAD];
 static uint64_t idle_bytes[MODES];
-static unsigned done, failed, in_rings;
+static unsigned done, failed, once, in_rings; /* once: not when repeated */
+#define REPEATS 4
 
 static void begin(struct trial *t, const struct vk_scenario *sc)
 {
@@ -176,6 +177,24 @@ static void begin(struct trial *t, const struct vk_scenario *sc)
 	}
 }
 
+/* Whether a difference shows again when the scenario runs alone: many of them share two cores with others here, and some of what they
+ * measure in milliseconds then comes out otherwise, natively too. */
+static bool again(const struct trial *t, int mode)
+{
+	static struct run native, with;
+	bool kernels = t->sc->flags & VK_KERNEL;
+	for (int i = 0; i < REPEATS; i++) {
+		start(&native, t->sc->name, modes[modes[mode].native].bits, false);
+		finish(&native);
+		start(&with, t->sc->name, modes[mode].bits, true);
+		uint64_t bytes = finish(&with);
+		if (strcmp(native.out, with.out) || strstr(native.out, "broken") || strstr(native.out, "hangs\n") ||
+		    (!kernels && (modes[mode].bits & BOOK) && bytes <= idle_bytes[mode]))
+			return true;
+	}
+	return false;
+}
+
 static void judge(struct trial *t)
 {
 	bool kernels = t->sc->flags & VK_KERNEL, moved = true;
@@ -186,13 +205,17 @@ static void judge(struct trial *t)
 		uint64_t bytes = finish(&t->with[mode]);
 		done++;
 		if (strcmp(native, with) || strstr(native, "broken") || strstr(native, "hangs\n")) {
-			failed++;
-			printf("DIFFERS %s (%s)\n--- kernel\n%s--- library\n%s\n", t->sc->name, modes[mode].name, native, with);
+			bool still = again(t, mode);
+			failed += still;
+			once += !still;
+			printf("DIFFERS%s %s (%s)\n--- kernel\n%s--- library\n%s\n", still ? "" : " ONCE", t->sc->name, modes[mode].name, native, with);
 		} else if ((modes[mode].bits & BOOK) && bytes <= idle_bytes[mode]) {
 			moved = false;
 			if (!kernels) {
-				failed++;
-				printf("NOT IN A RING %s (%s)\n", t->sc->name, modes[mode].name);
+				bool still = again(t, mode);
+				failed += still;
+				once += !still;
+				printf("NOT IN A RING%s %s (%s)\n", still ? "" : " ONCE", t->sc->name, modes[mode].name);
 			}
 		}
 	}
@@ -258,6 +281,7 @@ int main(int argc, char **argv)
 	snprintf(path, sizeof path, "%s/sockets-1", dir);
 	unlink(path);
 	rmdir(dir);
-	printf("%u scenarios, %u with bytes in rings; %u comparisons, %u failures\n", begun, in_rings, done, failed);
+	printf("%u scenarios, %u with bytes in rings; %u comparisons, %u failures, %u differences that did not show again\n", begun, in_rings, done, failed,
+	       once);
 	return failed || !done;
 }

@@ -18,7 +18,8 @@ export const REASONS = {
   unverified: 'the kernel did not confirm who is at the other end',
   short: 'it ended before it was used a second time; shorter ones are not worth it',
   early: 'the two ends were not ready for it at the same time',
-  small: 'small messages to a receiver that waits in epoll, which costs as much as the kernel',
+  small:
+    'small messages to a receiver that may wait in ways that are not seen, which costs as much as the kernel',
   'no-room': 'all slots of the shared memory are in use',
   'no-memory': 'the shared memory could not be opened',
   option: 'a socket option, or a message with control data, that shared memory cannot keep',
