@@ -89,6 +89,10 @@ static void the_readers_position(void **state)
 	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_POS, .flags = VS_NOTE_ARM, .epoch = 1, .ring = 900, .seen = 900 }), VS_NOTE_RING);
 	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_POS, .flags = VS_NOTE_ARM, .epoch = 1, .ring = 900, .seen = 1000 }), VS_NOTE_OK);
 	assert_int_equal(tx->bell, VS_BELL(1, VS_ARMED));
+	/* The end of the epoch is known there before its acknowledgement has come here. */
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_POS, .epoch = 3, .ring = 1000 }), VS_NOTE_BAD);
+	assert_int_equal(take((struct vs_note){ .kind = VS_NOTE_POS, .epoch = 2, .ring = 1000 }), VS_NOTE_OK);
+	assert_int_equal(tx->epoch_rx, 2);
 }
 
 static void what_is_no_note(void **state)

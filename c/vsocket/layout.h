@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define VS_MAGIC UINT64_C(0x316b636f73766b72) /* "rkvsock1" */
-#define VS_VERSION 5
+#define VS_VERSION 6
 #define VS_SLOTS 4096
 #define VS_BUCKETS 8192
 #define VS_RING_MIN (UINT32_C(64) << 10)
@@ -51,6 +51,8 @@ struct vs_boundary {
 	_Atomic uint32_t size; /* of a ring epoch: bytes of the ring in use, a power of two */
 };
 
+enum vs_syn { VS_SYN_UNKNOWN, VS_SYN_COUNTED, VS_SYN_NOT_COUNTED };
+
 /* One direction. Lines are grouped by who writes them. */
 struct vs_dir {
 	/* the sender, on every message */
@@ -75,6 +77,7 @@ struct vs_dir {
 	uint64_t checked_ticks; /* when the twin was last asked whether the receiver is there */
 	uint32_t ring_next;	/* size of the next ring epoch */
 	uint32_t full_spin_ns;	/* how long to wait for space */
+	uint32_t syn;		/* whether the kernel counts the SYN with the acknowledged bytes of the twin (enum vs_syn) */
 	_Atomic uint64_t tx_ring_bytes, tx_bells, tx_promotions, tx_overflows, tx_natives;
 	/* the receiving end's own */
 	_Alignas(VS_LINE) _Atomic uint32_t rx_lock;

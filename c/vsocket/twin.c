@@ -21,6 +21,9 @@
 /* States in which the peer's FIN has arrived; it counts as a byte in tcpi_bytes_received. */
 #define STATES_AFTER_FIN ((1u << 6) | (1u << 7) | (1u << 8) | (1u << 9) | (1u << 11))
 
+/* The same of the own FIN, which waits to be acknowledged or was. */
+#define STATES_AFTER_OWN_FIN ((1u << 4) | (1u << 5) | (1u << 6) | (1u << 9) | (1u << 11))
+
 /* What an older kernel than 4.19 does not tell, we cannot do without. */
 #define INFO_LEN (offsetof(struct tcp_info, tcpi_bytes_retrans) + 8)
 
@@ -34,9 +37,32 @@ static int get_info(int fd, struct tcp_info *info)
 	return len >= INFO_LEN ? 0 : -ENOSYS;
 }
 
-static uint64_t sent_of(const struct tcp_info *info)
+/* What has been written, given how much of it waits to be acknowledged. Two ways to know it: `bytes_sent` counts a transmission that fails
+ * for want of a route each time it is tried; `bytes_acked` may contain a SYN and a FIN. The smaller one is wrong by those at most. */
+static uint64_t sent_of(const struct tcp_info *info, uint32_t unacked)
 {
-	return info->tcpi_bytes_sent - info->tcpi_bytes_retrans + info->tcpi_notsent_bytes;
+	uint64_t sent = info->tcpi_bytes_sent - info->tcpi_bytes_retrans + info->tcpi_notsent_bytes, acked = info->tcpi_bytes_acked + unacked;
+	return sent < acked ? sent : acked;
+}
+
+/* TCP_INFO and the bytes that wait to be acknowledged, of one moment. */
+static int get_info_unacked(int fd, struct tcp_info *info, uint32_t *unacked)
+{
+	for (;;) {
+		int before = 0, after = 0;
+		int r = (int)vs_sys(SYS_ioctl, fd, SIOCOUTQ, &before);
+		if (r >= 0)
+			r = get_info(fd, info);
+		if (r >= 0)
+			r = (int)vs_sys(SYS_ioctl, fd, SIOCOUTQ, &after);
+		if (r < 0)
+			return r;
+		/* Only an acknowledgement in between can make them differ. */
+		if (before == after) {
+			*unacked = (uint32_t)after;
+			return 0;
+		}
+	}
 }
 
 static uint64_t received_of(const struct tcp_info *info)
@@ -47,21 +73,30 @@ static uint64_t received_of(const struct tcp_info *info)
 int vs_twin_counts(int fd, uint64_t *sent, uint64_t *received)
 {
 	struct tcp_info info;
-	int r = get_info(fd, &info);
+	uint32_t unacked;
+	int r = get_info_unacked(fd, &info, &unacked);
 	if (r < 0)
 		return r;
-	*sent = sent_of(&info);
+	*sent = sent_of(&info, unacked);
 	*received = received_of(&info);
 	return 0;
 }
 
-int vs_twin_sent(int fd, uint64_t *bytes, bool *open)
+int vs_twin_sent(int fd, uint32_t *syn, uint64_t *bytes, bool *open)
 {
 	struct tcp_info info;
-	int r = get_info(fd, &info);
+	uint32_t unacked;
+	int r = get_info_unacked(fd, &info, &unacked);
 	if (r < 0)
 		return r;
-	*bytes = sent_of(&info);
+	uint64_t acked = info.tcpi_bytes_acked + unacked - ((STATES_AFTER_OWN_FIN >> info.tcpi_state) & 1);
+	if (!*syn) {
+		uint64_t more = acked - (info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes);
+		if (more > 1) /* transmissions have failed already */
+			return -ERANGE;
+		*syn = more ? VS_SYN_COUNTED : VS_SYN_NOT_COUNTED;
+	}
+	*bytes = acked - (*syn == VS_SYN_COUNTED);
 	*open = info.tcpi_state == STATE_ESTABLISHED;
 	return 0;
 }
@@ -220,7 +255,7 @@ bool vs_twin_forbids(int fd)
 }
 
 /* The counters of the answer's attribute INET_DIAG_INFO. */
-static void read_info(const unsigned char *p, size_t len, struct vs_twin_facts *facts)
+static void read_info(const unsigned char *p, size_t len, uint32_t unacked, struct vs_twin_facts *facts)
 {
 	struct rtattr head;
 	struct tcp_info info;
@@ -233,7 +268,7 @@ static void read_info(const unsigned char *p, size_t len, struct vs_twin_facts *
 			memset(&info, 0, sizeof info);
 			memcpy(&info, p + sizeof head, body < sizeof info ? body : sizeof info);
 			facts->counted = true;
-			facts->sent = sent_of(&info);
+			facts->sent = sent_of(&info, unacked);
 			facts->received = received_of(&info);
 		}
 		size_t step = RTA_ALIGN(head.rta_len);
@@ -287,7 +322,7 @@ int vs_twin_ask(const struct vs_key *key, int side, uint64_t cookie, struct vs_t
 		return -EPROTO;
 	const struct inet_diag_msg *m = NLMSG_DATA(&a.head);
 	*facts = (struct vs_twin_facts){ .uid = m->idiag_uid, .inode = m->idiag_inode };
-	read_info(a.bytes + fixed, a.head.nlmsg_len - fixed, facts);
+	read_info(a.bytes + fixed, a.head.nlmsg_len - fixed, m->idiag_wqueue, facts);
 	return !cookie || (m->id.idiag_cookie[0] == (uint32_t)cookie && m->id.idiag_cookie[1] == (uint32_t)(cookie >> 32));
 }
 

@@ -22,14 +22,14 @@ enum vs_kind vs_twin_glance(int fd);
  * bytes that arrive. */
 bool vs_twin_forbids(int fd);
 
-/* Bytes the application side has ever written to the twin. `open`: established in both directions.
- * Returns 0 or -errno. */
-int vs_twin_sent(int fd, uint64_t *bytes, bool *open);
+/* Bytes the application side has ever written to the twin, exactly. `*syn`: of the connection's, 0 (unknown) at first: what the first answer
+ * has found out (enum vs_syn). `open`: established in both directions. Returns 0 or -errno: -ERANGE when it cannot be known any more. */
+int vs_twin_sent(int fd, uint32_t *syn, uint64_t *bytes, bool *open);
 
 /* Bytes that have ever been read from the twin (not those that wait in its queue). Returns 0 or -errno. */
 int vs_twin_read(int fd, uint64_t *bytes);
 
-/* As the two before, but what has arrived counts as read, and the peer's end of the stream is no byte. */
+/* For reports: as the two before, but what has arrived counts as read. `sent` may be wrong by a byte or two after failures of the route. */
 int vs_twin_counts(int fd, uint64_t *sent, uint64_t *received);
 
 /* What the kernel tells anybody of a connection's socket. */

@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "link.h"
+#include "talk.h"
 #include "../sys.h"
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -20,104 +21,33 @@
 #define TRIES 8u
 #define PATIENCE_NS UINT64_C(100000000)
 
-static struct {
-	int talk, door, wake; /* our own UDP port; the well-known one or -1; eventfd */
-	uint16_t port;
-	uint64_t netns;
-} agent;
+static struct vs_talk talk;
+static int wake; /* an eventfd */
 static _Atomic bool running, impossible;
 static _Atomic uint32_t start_lock;
 static struct vs_device *device;
 
-uint16_t vs_agent_port(void) { return agent.port; }
-
-static uint16_t well_known_port(void)
-{
-	const char *wish = secure_getenv("RDMAKIT_SOCKET_PORT");
-	long port = wish ? strtol(wish, NULL, 10) : 0;
-	return port > 0 && port < 65536 ? (uint16_t)port : VS_DATAGRAM_PORT;
-}
+uint16_t vs_agent_port(void) { return talk.port; }
 
 void vs_agent_wake(void)
 {
 	uint64_t one = 1;
 	if (atomic_load(&running))
-		vs_sys(SYS_write, agent.wake, &one, sizeof one);
-}
-
-static long above(long fd)
-{
-	/* Where programs do not look for descriptors of their own. */
-	long high = fd >= 0 ? vs_sys(SYS_fcntl, fd, 1030 /* F_DUPFD_CLOEXEC */, 1000) : -1;
-	if (high < 0)
-		return fd;
-	vs_sys(SYS_close, fd);
-	return high;
-}
-
-/* For IPv4 too. */
-static int udp_socket(uint16_t port, bool shared)
-{
-	long fd = vs_sys(SYS_socket, AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int on = 1, off = 0;
-	struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-	if (fd < 0)
-		return (int)fd;
-	vs_sys_setsockopt((int)fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-	if (shared)
-		vs_sys_setsockopt((int)fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-	long r = vs_sys(SYS_bind, fd, &any, sizeof any);
-	if (r < 0) {
-		vs_sys(SYS_close, fd);
-		return (int)r;
-	}
-	return (int)above(fd);
+		vs_sys(SYS_write, wake, &one, sizeof one);
 }
 
 static bool open_sockets(void)
 {
-	struct sockaddr_in6 own;
-	socklen_t len = sizeof own;
-	agent.talk = udp_socket(0, false);
-	if (agent.talk < 0 || vs_sys(SYS_getsockname, agent.talk, &own, &len) < 0)
+	if (!vs_talk_open(&talk))
 		return false;
-	agent.port = ntohs(own.sin6_port);
-	len = sizeof agent.netns;
-	if (vs_sys_getsockopt(agent.talk, SOL_SOCKET, 71 /* SO_NETNS_COOKIE */, &agent.netns, &len) < 0)
-		return false;
-	/* Another user may have it; then only our own searches find anybody. */
-	agent.door = udp_socket(well_known_port(), true);
-	agent.wake = (int)above(vs_sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
-	return agent.wake >= 0;
-}
-
-static void send_to(const struct vs_datagram *d, const uint8_t from[16], const uint8_t to[16], uint16_t port)
-{
-	uint8_t bytes[VS_DATAGRAM_BYTES];
-	struct sockaddr_in6 a = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
-	union {
-		struct cmsghdr head;
-		char room[CMSG_SPACE(sizeof(struct in6_pktinfo))];
-	} control = { { 0 } };
-	struct iovec iov = { bytes, sizeof bytes };
-	struct msghdr m = { .msg_name = &a, .msg_namelen = sizeof a, .msg_iov = &iov, .msg_iovlen = 1 };
-	memcpy(&a.sin6_addr, to, 16);
-	vs_datagram_write(d, bytes);
-	if (from) { /* the address that the peer knows */
-		struct in6_pktinfo info = { 0 };
-		memcpy(&info.ipi6_addr, from, 16);
-		m.msg_control = &control;
-		m.msg_controllen = sizeof control.room;
-		control.head = (struct cmsghdr){ .cmsg_level = IPPROTO_IPV6, .cmsg_type = IPV6_PKTINFO, .cmsg_len = CMSG_LEN(sizeof info) };
-		memcpy(CMSG_DATA(&control.head), &info, sizeof info);
-	}
-	vs_sys_sendmsg(agent.talk, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+	wake = vs_talk_above((int)vs_sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK));
+	return wake >= 0;
 }
 
 static void send_kind(struct vs_link *l, enum vs_datagram_kind kind, uint16_t port)
 {
 	const struct vs_key *k = &l->c.slot->key;
-	struct vs_datagram d = { .kind = kind, .from = k->end[l->c.side], .to = k->end[!l->c.side], .port = agent.port };
+	struct vs_datagram d = { .kind = kind, .from = k->end[l->c.side], .to = k->end[!l->c.side], .port = talk.port };
 	if (kind != VS_FIND)
 		memcpy(d.cookie, l->cookie, sizeof d.cookie);
 	if (kind != VS_FIND && kind != VS_HELLO)
@@ -134,7 +64,7 @@ static void send_kind(struct vs_link *l, enum vs_datagram_kind kind, uint16_t po
 		d.twin = l->answer.twin;
 		d.twin_start = l->answer.twin_start;
 	}
-	send_to(&d, d.from.addr, d.to.addr, port);
+	vs_talk_send(&talk, &d, d.from.addr, d.to.addr, port);
 }
 
 void vs_agent_send(struct vs_link *l, enum vs_datagram_kind kind) { send_kind(l, kind, l->peer_port); }
@@ -146,10 +76,10 @@ static void answer_again(struct vs_link *l)
 	d.kind = VS_THAW;
 	d.from = k->end[l->c.side];
 	d.to = k->end[!l->c.side];
-	d.port = agent.port;
+	d.port = talk.port;
 	memcpy(d.cookie, l->past.cookie, sizeof d.cookie);
 	memcpy(d.your_cookie, l->past.peer_cookie, sizeof d.your_cookie);
-	send_to(&d, d.from.addr, d.to.addr, l->past.peer_port);
+	vs_talk_send(&talk, &d, d.from.addr, d.to.addr, l->past.peer_port);
 }
 
 static bool random_cookie(uint64_t cookie[2])
@@ -207,10 +137,10 @@ static void answer_hello(struct vs_link *l, const struct vs_datagram *d)
 	if (l->c.side != 1 || atomic_load(&l->state) != VS_LINK_FINDING || (!(l->cookie[0] | l->cookie[1]) && !random_cookie(l->cookie)))
 		return;
 	/* Nothing is kept of it: anybody may have sent it. */
-	struct vs_datagram a = { .kind = VS_COOKIE, .from = d->to, .to = d->from, .port = agent.port };
+	struct vs_datagram a = { .kind = VS_COOKIE, .from = d->to, .to = d->from, .port = talk.port };
 	memcpy(a.cookie, l->cookie, sizeof a.cookie);
 	memcpy(a.your_cookie, d->cookie, sizeof a.your_cookie);
-	send_to(&a, a.from.addr, a.to.addr, d->port);
+	vs_talk_send(&talk, &a, a.from.addr, a.to.addr, d->port);
 }
 
 static void take_cookie(struct vs_link *l, const struct vs_datagram *d)
@@ -332,40 +262,33 @@ static void handle(struct vs_link *l, const struct vs_datagram *d)
 	}
 }
 
-/* The connection's key as this host has it, from what the other host says. */
-static void key_of(const struct vs_datagram *d, struct vs_key *key, int *side)
+/* The connection's key as this host has it. */
+static void key_of(const struct vs_endpoint *here, const struct vs_endpoint *there, struct vs_key *key, int *side)
 {
-	int order = memcmp(d->to.addr, d->from.addr, 16);
+	int order = memcmp(here->addr, there->addr, 16);
 	if (order == 0)
-		order = memcmp(&d->to.port, &d->from.port, sizeof d->to.port);
+		order = memcmp(&here->port, &there->port, sizeof here->port);
 	memset(key, 0, sizeof *key);
 	*side = order > 0;
-	key->netns = agent.netns;
-	key->end[*side] = d->to;
-	key->end[!*side] = d->from;
+	key->netns = talk.netns;
+	key->end[*side] = *here;
+	key->end[!*side] = *there;
 }
 
 static void receive(int fd, bool at_door)
 {
 	static const uint8_t loopback[16] = { [10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1 };
-	for (;;) {
-		uint8_t bytes[VS_DATAGRAM_BYTES + 1];
-		struct sockaddr_in6 from;
-		socklen_t len = sizeof from;
-		struct vs_datagram d;
+	struct vs_datagram d;
+	uint8_t from[16];
+	while (vs_talk_receive(fd, &d, from)) {
 		struct vs_key key;
 		uint32_t gen;
 		int side;
-		long n = vs_sys(SYS_recvfrom, fd, bytes, sizeof bytes, MSG_DONTWAIT, &from, &len);
-		if (n < 0)
-			return;
-		if (!vs_datagram_read(&d, bytes, (size_t)n))
-			continue;
-		bool local = !at_door && d.kind == VS_FIND && !memcmp(&from.sin6_addr, loopback, 16);
+		bool local = !at_door && d.kind == VS_FIND && !memcmp(from, loopback, 16);
 		/* Who speaks for an address must have it. */
-		if (!local && memcmp(&from.sin6_addr, d.from.addr, 16))
+		if (!local && memcmp(from, d.from.addr, 16))
 			continue;
-		key_of(&d, &key, &side);
+		key_of(&d.to, &d.from, &key, &side);
 		struct vs_slot *slot = vs_arena_find(&key, &gen);
 		if (!slot)
 			continue;
@@ -375,8 +298,38 @@ static void receive(int fd, bool at_door)
 		if (l)
 			handle(l, &d);
 		else if (at_door && port && d.kind == VS_FIND)
-			send_to(&d, NULL, loopback, (uint16_t)port);
+			vs_talk_send(&talk, &d, NULL, loopback, (uint16_t)port);
 	}
+}
+
+/* Nobody has the port that a datagram was sent to. It comes back whole, with what no forger knows. */
+static void returned(const struct vs_datagram *d, uint16_t port)
+{
+	struct vs_key key;
+	uint32_t gen;
+	int side;
+	key_of(&d->from, &d->to, &key, &side);
+	struct vs_slot *slot = vs_arena_find(&key, &gen);
+	if (!slot)
+		return;
+	struct vs_conn c = { slot, side, gen };
+	struct vs_link *l = vs_link_of(&c);
+	if (!l)
+		return;
+	if (d->kind == VS_FIND) { /* nobody there has the library at the moment; who gets it later looks for us */
+		if (port == vs_talk_well_known_port() && atomic_load(&l->state) == VS_LINK_FINDING)
+			l->next_ns = 0;
+	} else if (port == l->peer_port && same(d->your_cookie, l->peer_cookie) && same(d->cookie, l->cookie) && atomic_load(&l->state) == VS_LINK_UP) {
+		vs_link_gone(l);
+	}
+}
+
+static void take_returned(void)
+{
+	struct vs_datagram d;
+	uint16_t port;
+	while (vs_talk_returned(&talk, &d, &port))
+		returned(&d, port);
 }
 
 struct plan {
@@ -391,15 +344,15 @@ static void later(struct vs_link *l, uint64_t now, unsigned tries)
 
 static void find(struct vs_link *l, uint64_t now)
 {
-	send_kind(l, VS_FIND, well_known_port());
-	later(l, now, FINDS);
+	send_kind(l, VS_FIND, vs_talk_well_known_port());
+	later(l, now, l->up_ns ? TRIES : FINDS);
 }
 
 /* Of a link that failed or was left. */
 static void wind_up(struct vs_link *l, uint64_t now)
 {
 	struct vs_dir *tx = vs_tx(&l->c), *rx = vs_rx(&l->c);
-	l->next_ns = now + (REPEAT_NS << (l->tries < 6 ? l->tries : 6));
+	l->next_ns = now + (REPEAT_NS << (l->tries < 4 ? l->tries : 4));
 	l->tries++;
 	if (atomic_load(&l->broken) && !l->rx_frozen) {
 		l->tries = 0;
@@ -453,8 +406,9 @@ static void tick(struct vs_link *l, void *arg)
 		} else if (p->next_ns > p->now_ns + 200000)
 			p->next_ns = p->now_ns + 200000;
 	}
-	if (state == VS_LINK_UP && atomic_load(&l->bell_wanted))
-		vs_link_ring(l);
+	/* Whoever sends at the moment may be waiting for us: the lock is not waited for. */
+	if (state == VS_LINK_UP && atomic_load(&l->bell_wanted) && !vs_link_ring(l) && p->next_ns > p->now_ns + 200000)
+		p->next_ns = p->now_ns + 200000;
 	if (state == VS_LINK_UP && atomic_load(&l->grant_wanted) && !l->rx_frozen)
 		vs_remote->reading(&l->c);
 	bool trouble = l->qp && !atomic_load(&l->gone) && (l->rx_frozen || l->answered || atomic_load(&l->broken) || atomic_load(&l->freeze_asked) || atomic_load(&l->freezing));
@@ -506,18 +460,20 @@ static void *run(void *arg)
 		struct plan p = { vs_now_ns(), UINT64_MAX };
 		attend_queue(&seen_polls, &quiet_since, &p);
 		vs_link_each(tick, &p);
-		struct pollfd fd[4] = { { .fd = agent.wake, .events = POLLIN }, { .fd = agent.talk, .events = POLLIN },
-					{ .fd = agent.door, .events = POLLIN }, { .fd = device ? device->channel->fd : -1, .events = POLLIN } };
+		struct pollfd fd[4] = { { .fd = wake, .events = POLLIN }, { .fd = talk.own, .events = POLLIN },
+					{ .fd = talk.door, .events = POLLIN }, { .fd = device ? device->channel->fd : -1, .events = POLLIN } };
 		uint64_t now = vs_now_ns(), left = p.next_ns > now ? p.next_ns - now : 0;
 		struct timespec t = { (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
 		vs_sys(SYS_ppoll, fd, 4, p.next_ns == UINT64_MAX ? NULL : &t, 0, 8);
 		uint64_t count;
 		if (fd[0].revents)
-			vs_sys(SYS_read, agent.wake, &count, sizeof count);
+			vs_sys(SYS_read, wake, &count, sizeof count);
+		if (fd[1].revents & POLLERR)
+			take_returned();
 		if (fd[1].revents)
-			receive(agent.talk, false);
+			receive(talk.own, false);
 		if (fd[2].revents)
-			receive(agent.door, true);
+			receive(talk.door, true);
 	}
 	return NULL;
 }
@@ -561,10 +517,8 @@ bool vs_agent_start(void)
 void vs_agent_forked(void)
 {
 	if (atomic_load(&running)) {
-		vs_sys(SYS_close, agent.talk);
-		vs_sys(SYS_close, agent.wake);
-		if (agent.door >= 0)
-			vs_sys(SYS_close, agent.door);
+		vs_talk_close(&talk);
+		vs_sys(SYS_close, wake);
 	}
 	atomic_store(&running, false);
 	atomic_store(&start_lock, 0);

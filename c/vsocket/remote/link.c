@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <sys/mman.h>
 
 #define WR_RECV (UINT64_C(1) << 32)
@@ -14,9 +15,9 @@
 /* After a failure, doubled each time. */
 #define RESTART_NS UINT64_C(100000000)
 #define GONE_NS UINT64_C(1000000)
-#define END_NS UINT64_C(10000000000)
-/* The same when the other end sends nothing any more. */
-#define ENDED_NS UINT64_C(1000000000)
+/* How long a failed queue pair's receiver is waited for; descriptors that must not block belong to applications with more to do. */
+#define END_NS UINT64_C(300000000000)
+#define END_NONBLOCKING_NS UINT64_C(10000000000)
 #define DEAD (POLLERR | POLLHUP)
 
 _Atomic uint32_t vs_poll_lock;
@@ -137,6 +138,7 @@ void vs_link_up(struct vs_link *l)
 	struct vs_end *peer = &l->c.slot->end[!l->c.side], *own = &l->c.slot->end[l->c.side];
 	l->told_head = atomic_load(&vs_rx(&l->c)->head);
 	l->told_epoch = atomic_load(&vs_rx(&l->c)->epoch_rx);
+	l->up_ns = vs_now_ns();
 	atomic_store(&l->state, VS_LINK_UP);
 	atomic_store(&peer->pid, (uint32_t)vs_sys_getpid());
 	atomic_store(&peer->closed, 0);
@@ -244,15 +246,20 @@ static void grant(struct vs_link *l)
 	post_note(l, (struct vs_note){ .kind = VS_NOTE_GRANT, .epoch = e, .seen = l->grant_number });
 }
 
+/* Its descriptor, if that is still the connection's. */
+static bool has_fd(const struct vs_link *l)
+{
+	struct vs_conn at;
+	return vs_fd_conn(l->fd, &at) && at.slot == l->c.slot && at.gen == l->c.gen;
+}
+
 /* Under tx_lock. */
 static void ring_now(struct vs_link *l)
 {
 	struct vs_dir *d = vs_tx(&l->c);
-	struct vs_conn at;
 	uint32_t e = atomic_load(&d->epoch_tx), armed = VS_BELL(e, VS_ARMED);
 	atomic_store(&l->bell_wanted, false);
-	if (!vs_epoch_is_ring(e) || !usable(l) || atomic_load(&d->tail) == atomic_load(&d->head) ||
-	    !vs_fd_conn(l->fd, &at) || at.slot != l->c.slot || at.gen != l->c.gen)
+	if (!vs_epoch_is_ring(e) || !usable(l) || atomic_load(&d->tail) == atomic_load(&d->head) || !has_fd(l))
 		return;
 	if (!atomic_compare_exchange_strong(&d->bell, &armed, VS_BELL(e, VS_RINGING)))
 		return;
@@ -261,15 +268,18 @@ static void ring_now(struct vs_link *l)
 }
 
 /* RDMAKIT_SOCKET_RING, for tests: `always` whatever is faster; `random` with changes at random, and failures of the link. */
-static bool random_mode(void)
+static enum { WISH_UNKNOWN, WISH_NONE, WISH_ALWAYS, WISH_RANDOM } wish(void)
 {
-	static int random = -1;
-	if (random < 0) {
-		const char *wish = getenv("RDMAKIT_SOCKET_RING");
-		random = wish && !strcmp(wish, "random");
+	static _Atomic int known = WISH_UNKNOWN;
+	if (known == WISH_UNKNOWN) {
+		const char *text = getenv("RDMAKIT_SOCKET_RING");
+		known = text && !strcmp(text, "random") ? WISH_RANDOM : text && !strcmp(text, "always") ? WISH_ALWAYS : WISH_NONE;
 	}
-	return random;
+	return known;
 }
+
+static bool random_mode(void) { return wish() == WISH_RANDOM; }
+static bool always(void) { return wish() == WISH_ALWAYS; }
 
 static bool finished(const struct vs_link *l)
 {
@@ -277,6 +287,19 @@ static bool finished(const struct vs_link *l)
 	return !atomic_load(&l->freezing) && !atomic_load(&l->freeze_asked) && VS_BELL_STATE(atomic_load(&tx->bell)) != VS_FROZEN &&
 	       !vs_epoch_is_ring(atomic_load(&tx->epoch_tx)) && !vs_epoch_is_ring(atomic_load(&rx->epoch_tx)) &&
 	       atomic_load(&rx->epoch_rx) == atomic_load(&rx->epoch_tx);
+}
+
+/* A road that fails soon, again and again, is tried ever more rarely. */
+static uint64_t restart_wait(struct vs_link *l, uint64_t now_ns)
+{
+	if (wish() != WISH_NONE)
+		return RESTART_NS / 5;
+	uint64_t wait = RESTART_NS << l->restarts;
+	if (now_ns - l->up_ns > wait * 100)
+		l->restarts = 0;
+	else if (l->restarts < 8)
+		l->restarts++;
+	return RESTART_NS << l->restarts;
 }
 
 bool vs_link_restart(struct vs_link *l, uint64_t now_ns)
@@ -298,8 +321,7 @@ bool vs_link_restart(struct vs_link *l, uint64_t now_ns)
 			}
 			clear(l);
 			atomic_store(&rx->expecting, 0);
-			l->next_ns = now_ns + (random_mode() ? RESTART_NS / 5 : RESTART_NS << (l->restarts < 8 ? l->restarts : 8));
-			l->restarts++;
+			l->next_ns = now_ns + restart_wait(l, now_ns);
 		}
 		vs_unlock(&rx->rx_lock);
 	}
@@ -307,17 +329,14 @@ bool vs_link_restart(struct vs_link *l, uint64_t now_ns)
 	return done;
 }
 
-static void take_lock(_Atomic uint32_t *lock, enum vs_locked *k) { *k = vs_lock(lock); }
-
-void vs_link_ring(struct vs_link *l)
+bool vs_link_ring(struct vs_link *l)
 {
-	enum vs_locked k;
-	take_lock(&vs_tx(&l->c)->tx_lock, &k);
-	if (k == VS_LOCK_NESTED)
-		return;
+	if (!try_lock(&vs_tx(&l->c)->tx_lock))
+		return false;
 	if (atomic_load(&l->bell_wanted))
 		ring_now(l);
 	vs_unlock(&vs_tx(&l->c)->tx_lock);
+	return true;
 }
 
 static void take_note(struct vs_link *l, const struct vs_note *n)
@@ -331,12 +350,8 @@ static void take_note(struct vs_link *l, const struct vs_note *n)
 		return;
 	case VS_NOTE_RING:
 		atomic_store(&l->bell_wanted, true);
-		if (try_lock(&vs_tx(&l->c)->tx_lock)) {
-			ring_now(l);
-			vs_unlock(&vs_tx(&l->c)->tx_lock);
-		} else {
+		if (!vs_link_ring(l))
 			vs_agent_wake();
-		}
 		break;
 	case VS_NOTE_OK:
 		break;
@@ -471,16 +486,6 @@ static bool toss(struct vs_link *l)
 	return (x >> 40) % 8 != 0;
 }
 
-static bool always(void)
-{
-	static int always = -1;
-	if (always < 0) {
-		const char *wish = getenv("RDMAKIT_SOCKET_RING");
-		always = wish && !strcmp(wish, "always");
-	}
-	return always;
-}
-
 /* Side 0 chooses for both. */
 static bool wants_rc(struct vs_link *l)
 {
@@ -492,6 +497,10 @@ static bool wants_rc(struct vs_link *l)
 static bool op_may_start(const struct vs_conn *c)
 {
 	struct vs_link *l = vs_link_of(c);
+	/* Of a queue pair that has failed, the ring takes what it has room for until the receiver has said how far he is. */
+	if (l && atomic_load(&l->broken) && atomic_load(&l->state) == VS_LINK_UP && !atomic_load(&l->answered) && !atomic_load(&l->freeze_asked) &&
+	    vs_epoch_is_ring(atomic_load(&vs_tx(c)->epoch_tx)))
+		return true;
 	if (!l || !usable(l) || l->rx_frozen || atomic_load(&l->answered) || atomic_load(&forking))
 		return false;
 	if (!wants_rc(l) || atomic_load(&c->slot->end[c->side].holders) != 1) {
@@ -521,14 +530,18 @@ static bool op_start(const struct vs_conn *c)
 	struct vs_boundary *b = vs_boundary_of(d, e);
 	struct vs_note n = { .kind = VS_NOTE_START, .epoch = e, .size = atomic_load(&b->size), .twin = atomic_load(&b->twin),
 			     .ring = atomic_load(&b->ring) };
-	if (!l || !has_room(l) || !post_note(l, n))
+	if (!l)
+		return false;
+	l->begun = false;
+	if (!has_room(l) || !post_note(l, n))
 		return false;
 	/* Its doorbell must not overtake it: in a plain epoch it would be taken for data. */
 	while (atomic_load(&l->outstanding) > 0 && usable(l)) {
 		vs_link_poll();
 		vs_pause();
 	}
-	return true;
+	l->begun = atomic_load(&l->outstanding) == 0 && usable(l);
+	return l->begun;
 }
 
 static bool post_data(struct vs_link *l, uint64_t at, size_t n, uint32_t size, uint32_t bell)
@@ -601,6 +614,11 @@ static void rest(uint64_t since)
 		vs_pause();
 }
 
+static uint64_t end_limit(int fd)
+{
+	return vs_sys(SYS_fcntl, fd, 3 /* F_GETFL */) & 04000 /* O_NONBLOCK */ ? END_NONBLOCKING_NS : END_NS;
+}
+
 static bool op_end(const struct vs_conn *c, int fd)
 {
 	struct vs_link *l = vs_link_of(c);
@@ -609,12 +627,13 @@ static bool op_end(const struct vs_conn *c, int fd)
 	bool told = false;
 	if (!l)
 		return true;
-	bool ended = twin_ended(fd);
-	/* A socket that has no owner any more answers a byte with a reset; an owner takes it for a doorbell. */
-	if (ended && vs_tx_ring_bell(d, fd, VS_BELL_EPOCH(atomic_load(&d->bell))) && has_room(l))
+	const uint64_t limit = end_limit(fd);
+	/* He may have read all that he knew of, and be about to ask for a doorbell that nobody can ring any more when the epoch is over. And a socket
+	 * that has no owner any more answers with a reset. */
+	if (l->begun && (twin_ended(fd) || atomic_load(&d->tail) != atomic_load(&d->head)) && vs_tx_ring_bell(d, fd, VS_BELL_EPOCH(atomic_load(&d->bell))) &&
+	    has_room(l))
 		post_note(l, (struct vs_note){ .kind = VS_NOTE_BELL });
-	for (uint64_t start = vs_now_ns(); vs_now_ns() - start < (ended ? ENDED_NS : END_NS); rest(start)) {
-		ended = ended || (vs_now_ns() - start > ENDED_NS / 4 && twin_ended(fd));
+	for (uint64_t start = vs_now_ns(); vs_now_ns() - start < limit; rest(start)) {
 		if (atomic_load(&l->gone))
 			return true;
 		if (atomic_load(&l->freeze_asked)) {
@@ -631,6 +650,7 @@ static bool op_end(const struct vs_conn *c, int fd)
 		if (twin_dead(fd))
 			return true;
 	}
+	{ char b[400]; struct vs_dir *rx = vs_rx(c); int n=snprintf(b,sizeof b,"END FAILED side %d state %u told %d broken %d frozen %d freezing %d thawed %d answered %d asked %d outst %u qp %p ended %d next %ld tries %u; rx lock %u epoch_tx %u epoch_rx %u, tx epoch %u bell %u pid %d\n",c->side,l->state,told,l->broken,l->rx_frozen,l->freezing,l->thawed,l->answered,l->freeze_asked,l->outstanding,(void*)l->qp,0,(long)(l->next_ns-vs_now_ns()),l->tries,rx->rx_lock,rx->epoch_tx,rx->epoch_rx,d->epoch_tx,d->bell,(int)vs_sys_getpid()); vs_sys(SYS_write,2,b,n);}
 	return false;
 }
 
@@ -641,6 +661,9 @@ void vs_link_thaw(struct vs_link *l)
 	uint64_t ring = l->ask_ring, head, tail = atomic_load(&d->tail);
 	bool in_ring = vs_epoch_is_ring(e);
 	struct vs_boundary *b = vs_boundary_of(d, e);
+	/* Nobody else wakes him for what came unannounced. */
+	if (!l->answered && in_ring && asked == e && has_fd(l))
+		vs_tx_send_bell(d, l->fd);
 	enum vs_locked k = vs_lock(&vs_poll_lock); /* no position may come in between */
 	head = atomic_load(&d->head);
 	if (!l->answered) {
@@ -766,9 +789,10 @@ static bool op_freeze(const struct vs_conn *c, int fd)
 		return true;
 	if (atomic_load(&l->state) == VS_LINK_UP && !atomic_load(&l->freezing))
 		vs_link_stop(l, false);
+	const uint64_t limit = end_limit(fd);
 	for (uint64_t start = vs_now_ns(), next = 0; atomic_load(&l->freezing) && !atomic_load(&l->thawed); rest(start)) {
 		uint64_t now = vs_now_ns();
-		if (now - start > (twin_ended(fd) ? ENDED_NS : END_NS) || twin_dead(fd) || atomic_load(&l->gone))
+		if (now - start > limit || twin_dead(fd) || atomic_load(&l->gone))
 			break;
 		if (now >= next) {
 			vs_agent_send(l, VS_FREEZE);
@@ -811,7 +835,7 @@ static bool op_died(const struct vs_conn *c)
 {
 	struct vs_link *l = vs_link_of(c);
 	vs_link_poll();
-	return l && !atomic_load(&l->freezing);
+	return l && (!atomic_load(&l->freezing) || atomic_load(&l->gone));
 }
 
 static void op_left(const struct vs_conn *c)

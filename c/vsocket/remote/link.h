@@ -36,6 +36,7 @@ struct vs_link {
 	struct vs_choice choice;
 	_Atomic uint32_t choosing; /* a lock: lost samples do not matter */
 	struct vs_past past;
+	uint64_t up_ns;
 	unsigned restarts;
 	/* the agent's */
 	uint16_t peer_port;
@@ -61,6 +62,7 @@ struct vs_link {
 	uint32_t freeze_epoch;
 	uint64_t freeze_ring;
 	/* as sender */
+	bool begun; /* the receiver knows of the ring epoch: before, a doorbell would be data to him */
 	uint64_t asked_ns;
 	_Atomic uint64_t ask_number; /* of the last question; answers to others, and to what was withdrawn, are out of date */
 	_Atomic bool position_wanted, greeted;
@@ -99,8 +101,8 @@ void vs_link_poll(void);
 void vs_link_thaw(struct vs_link *l);
 /* Under rx_lock: applies the sender's answer if there is one. */
 void vs_link_settle(struct vs_link *l);
-/* Rings for the receiver, who asked, if it is still to be done. Blocks for tx_lock. */
-void vs_link_ring(struct vs_link *l);
+/* Rings for the receiver, who asked, if it is still to be done. False: somebody is sending at the moment. */
+bool vs_link_ring(struct vs_link *l);
 void vs_link_position(struct vs_link *l, uint8_t flags, uint64_t seen);
 /* Stops taking what arrives, and says up to where it was taken. */
 void vs_link_stop(struct vs_link *l, bool keep);

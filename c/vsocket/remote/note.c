@@ -60,7 +60,9 @@ static enum vs_note_result position(struct vs_dir *d, const struct vs_note *n)
 {
 	uint64_t head = atomic_load(&d->head), tail = atomic_load(&d->tail);
 	uint32_t rx = atomic_load(&d->epoch_rx), e = atomic_load(&d->epoch_tx);
-	if (n->ring - head > tail - head || ((n->epoch - rx) & VS_EPOCH_MASK) > ((e - rx) & VS_EPOCH_MASK) || n->epoch > VS_EPOCH_MASK)
+	/* Of an epoch whose end is on its way, he may know that before we know that he does. */
+	uint32_t last = vs_epoch_is_ring(e) && n->ring == tail ? e + 1 : e;
+	if (n->ring - head > tail - head || ((n->epoch - rx) & VS_EPOCH_MASK) > ((last - rx) & VS_EPOCH_MASK) || n->epoch > VS_EPOCH_MASK)
 		return VS_NOTE_BAD;
 	atomic_store(&d->head, n->ring);
 	atomic_store(&d->epoch_rx, n->epoch);

@@ -4,11 +4,11 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { mustRun, sleep } from './process.ts';
-import { SOFT_DIR } from './requirements.ts';
+import { mustRun, Program, sleep, until } from './process.ts';
+import { PREBUILDS, SOFT_DIR } from './requirements.ts';
 
 /** One of the two hosts. */
 export interface Host {
@@ -18,6 +18,16 @@ export interface Host {
   /** The interface, and the RDMA device on it. */
   netdev: string;
   device: string;
+}
+
+/** What a link does to the frames of each direction. */
+export interface Weather {
+  delay_ms?: number;
+  jitter_ms?: number;
+  loss_percent?: number;
+  duplicate_percent?: number;
+  /** Frames that do not wait: they overtake others. */
+  reorder_percent?: number;
 }
 
 let made = 0;
@@ -40,6 +50,9 @@ export class Network {
   readonly b: Host;
   /** RDMAKIT_RUNTIME_DIR of everything that runs here: private, and looked into by tests of what is left over. */
   readonly runtimeDir: string;
+  /** The namespace between the halves of the link, when it has weather. */
+  private readonly between: string;
+  private relay: Program | undefined;
   private removed = false;
   private readonly removeAtExit = (): void => this.remove();
 
@@ -54,12 +67,13 @@ export class Network {
     });
     this.a = host('a', 1);
     this.b = host('b', 2);
+    this.between = `${base}m`;
     this.runtimeDir = mkdtempSync(join(tmpdir(), `${base}-`));
     chmodSync(this.runtimeDir, 0o700);
   }
 
   /** Makes both namespaces; `mtu` in bytes is that of the veth interfaces. Remove it with `remove()`. */
-  static async create({ mtu = 1500 }: { mtu?: number } = {}): Promise<Network> {
+  static async create({ mtu = 1500, weather }: { mtu?: number; weather?: Weather } = {}): Promise<Network> {
     const network = new Network();
     process.on('exit', network.removeAtExit);
     try {
@@ -70,19 +84,65 @@ export class Network {
         await mustRun(['sysctl', '-qw', 'net.ipv6.conf.default.accept_dad=0'], { netns });
         await mustRun(['ip', 'link', 'set', 'lo', 'up'], { netns });
       }
-      const peer = ['peer', 'name', b.netdev, 'netns', b.netns];
-      await mustRun(['ip', 'link', 'add', a.netdev, 'netns', a.netns, 'type', 'veth', ...peer]);
+      if (weather) {
+        await network.makeBetween(mtu);
+      } else {
+        const peer = ['peer', 'name', b.netdev, 'netns', b.netns];
+        await mustRun(['ip', 'link', 'add', a.netdev, 'netns', a.netns, 'type', 'veth', ...peer]);
+      }
       for (const { netns, netdev, ipv4 } of [a, b]) {
         await mustRun(['ip', 'address', 'add', `${ipv4}/24`, 'dev', netdev], { netns });
         await mustRun(['ip', 'link', 'set', netdev, 'mtu', `${mtu}`], { netns });
       }
       for (const host of [a, b]) await network.linkUp(host);
+      if (weather) await network.startRelay(weather);
       await network.settled();
       return network;
     } catch (error) {
       network.remove();
       throw error;
     }
+  }
+
+  /** Each host's interface gets a half in the namespace between. */
+  private async makeBetween(mtu: number): Promise<void> {
+    await mustRun(['ip', 'netns', 'add', this.between]);
+    await mustRun(['sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1'], { netns: this.between });
+    for (const { netns, netdev } of [this.a, this.b]) {
+      const half = ['peer', 'name', netdev, 'netns', this.between];
+      await mustRun(['ip', 'link', 'add', netdev, 'netns', netns, 'type', 'veth', ...half]);
+      // Each packet a frame: what is lost is not dozens of them as one.
+      await mustRun(['ip', 'link', 'set', netdev, 'gso_max_segs', '1'], { netns });
+      await mustRun(['ip', 'link', 'set', netdev, 'mtu', `${mtu}`, 'up'], { netns: this.between });
+    }
+  }
+
+  private async startRelay(weather: Weather): Promise<void> {
+    const {
+      delay_ms = 0,
+      jitter_ms = 0,
+      loss_percent = 0,
+      duplicate_percent = 0,
+      reorder_percent = 0,
+    } = weather;
+    const numbers = [
+      delay_ms * 1e6,
+      jitter_ms * 1e6,
+      ...[loss_percent, duplicate_percent, reorder_percent].map((p) => p * 1e4),
+    ];
+    const [a, b] = [this.a.netdev, this.b.netdev];
+    const rules = join(this.runtimeDir, 'relay-rules');
+    writeFileSync(
+      rules,
+      [`${a} ${b} ${numbers.join(' ')} 1`, `${b} ${a} ${numbers.join(' ')} 2`, ''].join('\n'),
+    );
+    const relay = new Program([join(PREBUILDS, 'rdmakit-relay'), rules], {
+      netns: this.between,
+      limit_ms: 600_000,
+    });
+    this.relay = relay;
+    await until('the relay is ready', () => !relay.alive || relay.stdout.includes('ready'));
+    if (!relay.alive) throw new Error(`the relay: ${relay.stderr}`);
   }
 
   /** Also gives the IPv6 address back, which the kernel takes away when a link goes down. */
@@ -110,7 +170,8 @@ export class Network {
     if (this.removed) return;
     this.removed = true;
     process.off('exit', this.removeAtExit);
-    for (const { netns } of [this.a, this.b])
+    this.relay?.kill('SIGKILL');
+    for (const netns of [this.a.netns, this.b.netns, this.between])
       spawnSync('ip', ['netns', 'delete', netns], { stdio: 'ignore' });
     rmSync(this.runtimeDir, { recursive: true, force: true });
   }

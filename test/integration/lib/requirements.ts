@@ -41,10 +41,11 @@ const PACKAGE: Record<string, string> = {
 };
 
 export const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+export const PREBUILDS = join(ROOT, 'prebuilds', `linux-${process.arch}`);
 /** Where the embedded libibverbs.so.1 and librdmacm.so.1 are. */
-export const SOFT_DIR = join(ROOT, 'prebuilds', `linux-${process.arch}`, 'softrdma');
+export const SOFT_DIR = join(PREBUILDS, 'softrdma');
 /** What verbs-run preloads. */
-export const SYSFS_SO = join(ROOT, 'prebuilds', `linux-${process.arch}`, 'librdmakit_sysfs.so');
+export const SYSFS_SO = join(PREBUILDS, 'librdmakit_sysfs.so');
 
 const onPath = (program: string): boolean =>
   (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, program)));
