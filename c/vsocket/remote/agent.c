@@ -184,7 +184,8 @@ static void take_accept(struct vs_link *l, const struct vs_datagram *d)
 		return;
 	l->peer = d->qp;
 	if (!vs_link_connect(l, device)) {
-		give_up(l);
+		if (atomic_load(&l->state) == VS_LINK_OFFERED)
+			give_up(l);
 		return;
 	}
 	l->next_ns = 0;

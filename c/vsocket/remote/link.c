@@ -131,7 +131,15 @@ bool vs_link_create(struct vs_link *l, struct vs_device *d, const char **why)
 	return true;
 }
 
-bool vs_link_connect(struct vs_link *l, struct vs_device *d) { return vs_device_connect(d, l->qp, l->own.psn, &l->peer) == 0; }
+bool vs_link_connect(struct vs_link *l, struct vs_device *d)
+{
+	/* Whoever closes the connection destroys the queue pair, at any time until here. */
+	enum vs_locked k = vs_lock(&vs_poll_lock);
+	bool done = l->qp && vs_device_connect(d, l->qp, l->own.psn, &l->peer) == 0;
+	if (k != VS_LOCK_NESTED)
+		vs_unlock(&vs_poll_lock);
+	return done;
+}
 
 void vs_link_up(struct vs_link *l)
 {
@@ -849,9 +857,10 @@ static void op_left(const struct vs_conn *c)
 			vs_link_poll();
 	if (l->qp)
 		vs_agent_send(l, VS_BYE);
+	/* First, so that the agent begins nothing with a queue pair that goes. */
+	atomic_store(&l->state, VS_LINK_NONE);
 	vs_link_destroy(l);
 	atomic_store(&c->slot->end[!c->side].closed, 1);
-	atomic_store(&l->state, VS_LINK_NONE);
 }
 
 static void op_wanted(const struct vs_conn *c, int fd)

@@ -1,5 +1,6 @@
-/** COMPATIBILITY.md: made of what a run of the tests found, and read back to compare the next run with it. */
+/** The first section of COMPATIBILITY.md: made of what a run of the tests found, and read back to compare the next run with it. */
 
+import { codeCell, inCell } from '../lib/compatibility.ts';
 import { MODE_DOC, type ModeName } from './places.ts';
 
 export const MODES = Object.keys(MODE_DOC) as ModeName[];
@@ -17,17 +18,16 @@ const HEAD = `# Compatibility
 
 RDMA programs that others wrote, as Debian 12 ships them, on the embedded device, under what \`rdmakit verbs-run\` sets.
 This file is written by \`npm run compat\` and compared with every run of the tests; nothing in it is written by hand.
+[Ordinary network programs under \`rdmakit socket-run\`](#programs-under-socket-run) come after these.
 
 `;
-
-const inCell = (text: string): string => text.replaceAll('|', '\\|');
 
 export function render(lines: readonly Line[]): string {
   const table = [
     ['package', 'program', ...MODES],
     ['---', '---', ...MODES.map(() => '---')],
     ...lines.map(({ from, program, cells }) => [
-      ...[from, `\`${inCell(program)}\``],
+      ...[from, codeCell(program)],
       ...MODES.map((mode) => inCell(cells[mode] ?? '-')),
     ]),
   ].map((cells) => `| ${cells.join(' | ')} |\n`);

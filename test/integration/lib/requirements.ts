@@ -38,6 +38,18 @@ const PACKAGE: Record<string, string> = {
   nsenter: 'util-linux',
   lldpd: 'lldpd',
   lldpctl: 'lldpd',
+  'redis-benchmark': 'redis-tools',
+  'redis-cli': 'redis-tools',
+  nginx: 'nginx-light',
+  ab: 'apache2-utils',
+  memccapable: 'libmemcached-tools',
+  memcslap: 'libmemcached-tools',
+  'nc.openbsd': 'netcat-openbsd',
+  'nc.traditional': 'netcat-traditional',
+  scp: 'openssh-client',
+  javac: 'openjdk-17-jdk-headless',
+  java: 'openjdk-17-jdk-headless',
+  go: 'golang-go',
 };
 
 export const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
