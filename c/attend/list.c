@@ -46,7 +46,8 @@ static void refresh(struct vs_book_row *row, bool last)
 		if (atomic_load(&slot->gen) == row->gen && atomic_load(&slot->end[row->side].cookie) == row->cookie)
 			vs_book_from_slot(row, slot, (int)row->side, last ? vs_book_histogram(row) : NULL);
 	}
-	if (row->state == VS_BOOK_OPEN && !vs_book_ask_kernel(row) && last)
+	/* Of a UDP socket all is in its row already. */
+	if (row->state == VS_BOOK_OPEN && (row->protocol == IPPROTO_UDP || !vs_book_ask_kernel(row)) && last)
 		row->state = VS_BOOK_LOST;
 	vs_unlock((_Atomic uint32_t *)&row->lock);
 }
@@ -106,7 +107,7 @@ static bool describe(struct vs_book_row *row, struct vs_slot *slot, int side)
 int attend_list(void)
 {
 	struct vs_book *book = calloc(1, sizeof *book);
-	struct vs_book_row *rows = calloc(VS_SLOTS * 2, sizeof *rows);
+	struct vs_book_row *rows = calloc(VS_SLOTS * 2 + VS_INBOXES, sizeof *rows);
 	uint32_t n = 0;
 	if (!book || !rows)
 		return 70;
@@ -121,6 +122,12 @@ int attend_list(void)
 		for (int side = 0; (gen & 1) && side < 2; side++)
 			if (describe(&rows[n], slot, side) && atomic_load(&slot->gen) == gen)
 				n++;
+	}
+	for (unsigned i = 0; vs_arena && i < VS_INBOXES; i++) {
+		if (!vs_book_from_inbox(&rows[n], &vs_arena->inbox[i]) || kill((pid_t)rows[n].pid, 0) < 0)
+			continue;
+		name_of(rows[n].pid, rows[n].program, sizeof rows[n].program);
+		n++;
 	}
 	head(book, 0);
 	book->rows = n;

@@ -92,6 +92,7 @@ static uint64_t cookie_of(int fd)
 
 static void write_key(struct vs_book_row *row, const struct vs_key *key, int side)
 {
+	row->protocol = IPPROTO_TCP;
 	memcpy(row->local, key->end[side].addr, 16);
 	memcpy(row->remote, key->end[!side].addr, 16);
 	row->local_port = ntohs(key->end[side].port);
@@ -206,6 +207,82 @@ static void add_to_rest(const struct vs_book_row *row)
 	add(&rest->rx_ring_bytes, row->rx.ring_bytes);
 	add(&rest->rx_kernel_bytes, row->rx.kernel_bytes);
 	add(&rest->wrong_count, row->rx.wrong_count);
+}
+
+struct vs_book_row *vs_book_udp(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof cookie;
+	if (!vs_book || vs_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0)
+		return NULL;
+	struct vs_book_row *row = find(cookie, true);
+	if (!row || !lock_row(row))
+		return NULL;
+	if (row->state == 0) {
+		row->protocol = IPPROTO_UDP;
+		row->local_host = 1;
+		row->peer_uid = UINT32_MAX;
+		row->pid = (uint32_t)vs_sys_getpid();
+		strncpy(row->program, program_invocation_short_name, sizeof row->program - 1);
+		row->state = VS_BOOK_OPEN;
+	}
+	unlock_row(row);
+	return row;
+}
+
+static void write_udp_end(uint8_t addr[16], uint16_t *port, const struct sockaddr_storage *ss)
+{
+	struct vs_endpoint e;
+	uint32_t scope;
+	if (!vs_twin_endpoint(ss, &e, &scope))
+		return;
+	memcpy(addr, e.addr, 16);
+	*port = ntohs(e.port);
+}
+
+void vs_book_udp_note(struct vs_book_row *row, int fd, const struct vs_udp_facts *facts)
+{
+	struct sockaddr_storage own, peer;
+	socklen_t own_len = sizeof own, peer_len = sizeof peer;
+	bool bound = vs_sys(SYS_getsockname, fd, &own, &own_len) >= 0, connected = vs_sys(SYS_getpeername, fd, &peer, &peer_len) >= 0;
+	if (!lock_row(row))
+		return;
+	if (bound)
+		write_udp_end(row->local, &row->local_port, &own);
+	if (connected)
+		write_udp_end(row->remote, &row->remote_port, &peer);
+	row->attached = facts->attached;
+	row->refused = facts->plain;
+	row->rx.eager = facts->unseen;
+	if (facts->closed)
+		row->state = VS_BOOK_CLOSED;
+	unlock_row(row);
+}
+
+void vs_book_udp_unlisted(const struct vs_book_flow *tx, const struct vs_book_flow *rx)
+{
+	struct vs_book_row one = { .tx = *tx, .rx = *rx };
+	add_to_rest(&one);
+}
+
+bool vs_book_from_inbox(struct vs_book_row *row, struct vs_inbox *in)
+{
+	uint64_t word = atomic_load(&in->word);
+	*row = (struct vs_book_row){ .cookie = atomic_load(&in->cookie), .state = VS_BOOK_OPEN, .attached = 1, .protocol = IPPROTO_UDP, .local_host = 1 };
+	if (row->cookie == 0 || row->cookie == UINT64_MAX)
+		return false;
+	row->pid = atomic_load(&in->pid);
+	row->netns = atomic_load(&in->netns);
+	row->peer_uid = UINT32_MAX;
+	memcpy(row->local, in->at.addr, 16);
+	row->local_port = ntohs(in->at.port);
+	row->tx.kernel_bytes = row->rx.kernel_bytes = VS_BOOK_UNKNOWN;
+	row->rx.ring_bytes = atomic_load(&in->read_bytes);
+	row->rx.datagrams = atomic_load(&in->read);
+	row->rx.natives = atomic_load(&in->natives);
+	row->rx.overflows = atomic_load(&in->drops);
+	row->rx.in_ring = VS_INBOX_STATE(word) == VS_INBOX_OPEN;
+	return true;
 }
 
 static void close_row(struct vs_book_row *row, int fd, bool listed)

@@ -14,7 +14,7 @@
 
 #define VS_ENV_BOOK "RDMAKIT_SOCKET_BOOK"
 #define VS_BOOK_MAGIC UINT64_C(0x316b6f6f62736b72) /* "rksbook1" */
-#define VS_BOOK_VERSION 2
+#define VS_BOOK_VERSION 3
 #define VS_BOOK_ROWS 4096
 #define VS_BOOK_STRANGERS 64
 #define VS_BOOK_UNKNOWN UINT64_MAX
@@ -33,6 +33,7 @@ enum vs_book_peer {
 /* One direction, as one of its ends knows it. */
 struct vs_book_flow {
 	uint64_t ring_bytes, kernel_bytes; /* kernel_bytes may be VS_BOOK_UNKNOWN */
+	uint64_t datagrams; /* of UDP: how many went through the ring */
 	uint64_t promotions, overflows, natives, bells, sleeps;
 	uint32_t plain;	  /* enum vs_plain: what forbids the ring */
 	uint32_t in_ring; /* the direction is in a ring epoch */
@@ -51,6 +52,7 @@ struct vs_book_row {
 	uint16_t local_port, remote_port;
 	uint32_t scope;
 	uint64_t netns;
+	uint32_t protocol;   /* IPPROTO_TCP or IPPROTO_UDP: then the row is a socket's, and without a remote end unless it is connected */
 	uint32_t local_host; /* the other end is on this host */
 	uint32_t refused;    /* enum vs_plain: from before it had a slot */
 	uint32_t error;	     /* errno for which it has none: ENOSPC no free one, others of opening the arena */
@@ -146,6 +148,22 @@ void vs_book_from_slot(struct vs_book_row *row, struct vs_slot *slot, int side, 
 void vs_book_count_kernel(struct vs_book_row *row, uint64_t sent, uint64_t received);
 /* The addresses and the kernel's counts of a connection that another process may have; false when no process has its socket any more. */
 bool vs_book_ask_kernel(struct vs_book_row *row);
+/* The row of a UDP socket, whose counters the caller keeps; NULL when there is none left, or nobody asked. */
+struct vs_book_row *vs_book_udp(int fd);
+struct vs_udp_facts {
+	bool attached;	/* it has an inbox */
+	bool unseen;	/* it is waited for in ways that are not seen */
+	uint32_t plain; /* enum vs_plain */
+	bool closed;
+};
+/* What is to be written besides the counters. Also its addresses are looked up. */
+void vs_book_udp_note(struct vs_book_row *row, int fd, const struct vs_udp_facts *facts);
+/* There was no row for it, and it is closed: its counters. */
+void vs_book_udp_unlisted(const struct vs_book_flow *tx, const struct vs_book_flow *rx);
+/* What the arena says of an inbox; false when it is free. */
+struct vs_inbox;
+bool vs_book_from_inbox(struct vs_book_row *row, struct vs_inbox *in);
+
 /* Where a row's histogram lies. */
 void *vs_book_histogram(const struct vs_book_row *row);
 

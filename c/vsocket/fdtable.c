@@ -8,6 +8,7 @@
 #include "set.h"
 #include "sys.h"
 #include "twin.h"
+#include "udp.h"
 #include <string.h>
 #include <sys/mman.h>
 
@@ -55,9 +56,13 @@ static void set_word(int fd, uint64_t w)
 	struct vs_fd old = vs_fd_unpack(atomic_load(&vs_fds[fd])), new = vs_fd_unpack(w);
 	if (new.state == VS_FD_CONN)
 		atomic_fetch_add(copies_of(&new), 1);
+	if (new.datagram)
+		vs_udp_hold(new.slot);
 	if (w != VS_FD_UNKNOWN)
 		note_highest(fd);
 	atomic_store_explicit(&vs_fds[fd], w, memory_order_release);
+	if (old.datagram)
+		vs_udp_release(old.slot);
 	if (old.state == VS_FD_CONN && atomic_fetch_sub(copies_of(&old), 1) == 1) {
 		struct vs_conn c = { &vs_arena->slot[old.slot], (int)old.side, old.gen };
 		vs_conn_left(&c);
@@ -82,6 +87,14 @@ void vs_fd_fresh(int fd)
 		return;
 	note_highest(fd);
 	atomic_store_explicit(&vs_fds[fd], vs_fd_pack((struct vs_fd){ .fresh = true }), memory_order_release);
+}
+
+void vs_fd_set_datagram(int fd, unsigned index)
+{
+	if ((unsigned)fd >= VS_FD_MAX || !vs_fds || vs_lock(&table_lock) == VS_LOCK_NESTED)
+		return;
+	set_word(fd, vs_fd_pack((struct vs_fd){ .state = VS_FD_PASS, .datagram = true, .slot = index }));
+	vs_unlock(&table_lock);
 }
 
 void vs_fd_watched(int fd)
@@ -357,9 +370,12 @@ void vs_fd_close_all(void)
 		bool conn = vs_fd_conn_checked(fd, &c);
 		if (conn && vs_fd_copies(&c) == 1)
 			vs_conn_closing(&c, fd);
-		if (vs_fd_word(fd) != VS_FD_UNKNOWN)
+		struct vs_udp *u = vs_udp_of(fd);
+		if (u)
+			vs_udp_note_closing(u, fd);
+		else if (vs_fd_word(fd) != VS_FD_UNKNOWN)
 			vs_book_closing(fd);
-		if (conn)
+		if (conn || vs_fd_is_datagram(vs_fd_word(fd)))
 			vs_fd_forget(fd);
 	}
 }

@@ -25,6 +25,7 @@ struct vs_fd {
 	bool busy;     /* being attached by some thread */
 	bool watched;  /* in an epoll set */
 	bool remote;   /* its other end is on another host */
+	bool datagram; /* a UDP socket (udp.h), of which `slot` is the place there; to all others it is the kernel's */
 	unsigned slot;
 	uint32_t gen;
 };
@@ -39,6 +40,7 @@ void vs_fd_init(void);
 static inline uint64_t vs_fd_pack(struct vs_fd f)
 {
 	return (uint64_t)f.state | (uint64_t)f.side << 2 | (uint64_t)(f.ops & 15) << 4 | (uint64_t)f.fresh << 8 | (uint64_t)f.busy << 9 | (uint64_t)f.watched << 10 | (uint64_t)f.remote << 11 |
+	       (uint64_t)f.datagram << 12 |
 	       (uint64_t)f.slot << 16 | (uint64_t)f.gen << 32;
 }
 
@@ -51,6 +53,7 @@ static inline struct vs_fd vs_fd_unpack(uint64_t w)
 			       .busy = (w >> 9) & 1,
 			       .watched = (w >> 10) & 1,
 			       .remote = (w >> 11) & 1,
+			       .datagram = (w >> 12) & 1,
 			       .slot = (w >> 16) & 0xffff,
 			       .gen = (uint32_t)(w >> 32) };
 }
@@ -61,6 +64,8 @@ static inline uint64_t vs_fd_word(int fd)
 		return VS_FD_PASS;
 	return atomic_load_explicit(&vs_fds[fd], memory_order_acquire);
 }
+
+static inline bool vs_fd_is_datagram(uint64_t word) { return (word & (3 | 1u << 12)) == (VS_FD_PASS | 1u << 12); }
 
 /* A connection as one call sees it. */
 struct vs_conn {
@@ -101,6 +106,8 @@ bool vs_fd_conn_checked(int fd, struct vs_conn *c);
 void vs_fd_forget(int fd);
 /* The number is a socket that was made just now. */
 void vs_fd_fresh(int fd);
+/* The number is a UDP socket, at `index` of udp.h. */
+void vs_fd_set_datagram(int fd, unsigned index);
 /* The number is an exact copy of another. */
 void vs_fd_copied(int from, int to);
 /* This socket is not to be accelerated. If it is already, the caller demotes it. */

@@ -125,13 +125,16 @@ struct vs_board {
 
 enum vs_option { VS_OPT_KNOWN = 1, VS_OPT_NODELAY = 2, VS_OPT_CORK = 4 };
 
-/* A connection by its addresses; end 0 is the smaller one. IPv4 addresses are kept as mapped IPv6 addresses. */
+/* An address; IPv4 as mapped IPv6. */
+struct vs_endpoint {
+	uint8_t addr[16];
+	uint16_t port; /* network order */
+};
+
+/* A connection by its addresses; end 0 is the smaller one. */
 struct vs_key {
 	uint64_t netns;
-	struct vs_endpoint {
-		uint8_t addr[16];
-		uint16_t port; /* network order */
-	} end[2];
+	struct vs_endpoint end[2];
 	uint32_t scope;
 };
 
@@ -147,6 +150,42 @@ struct vs_slot {
 	struct vs_dir dir[2]; /* by sending end */
 };
 
+/* What a UDP socket that receives does about its inbox. */
+enum vs_inbox_state {
+	VS_INBOX_OPEN,	/* it looks before it sleeps: datagrams may be laid in */
+	VS_INBOX_ARMED, /* it is empty, and the receiver may sleep: datagrams take the kernel, which wakes it */
+	VS_INBOX_SHUT,	/* datagrams take the kernel; what lies in is still read */
+};
+#define VS_INBOX_WORD(tail, state) ((uint64_t)(tail) << 2 | (state))
+#define VS_INBOX_TAIL(word) ((word) >> 2)
+#define VS_INBOX_STATE(word) ((word)&3u)
+
+/* The inbox of a UDP socket: a ring of datagrams that many senders write and one socket reads (inbox.h). Its end and its state are one
+ * word, so that a sender cannot lay anything in after the receiver has found it empty and gone to sleep. */
+struct vs_inbox {
+	_Alignas(VS_LINE) _Atomic uint64_t word; /* bytes ever written, and enum vs_inbox_state */
+	/* datagrams that senders who know of the inbox have given to the kernel: they come before what was laid in after them */
+	_Atomic uint64_t natives;
+	/* the receiver's */
+	_Alignas(VS_LINE) _Atomic uint64_t head; /* bytes ever read */
+	_Atomic uint64_t natives_seen;		 /* of those, how many were looked for */
+	_Atomic uint64_t looked;		 /* when the kernel's queue was last looked at (vs_ticks()) */
+	_Atomic uint32_t rx_lock;
+	_Atomic uint64_t read, read_bytes; /* datagrams and their bytes ever taken out */
+	_Atomic uint32_t holders; /* processes that have the socket; those that were killed are never subtracted */
+	_Alignas(VS_LINE) _Atomic uint64_t cookie; /* SO_COOKIE of the socket; 0: the inbox is free */
+	_Atomic uint64_t netns;
+	_Atomic uint32_t gen;
+	_Atomic uint32_t pid; /* of the process that used it last */
+	struct vs_endpoint at; /* where the socket was bound when the inbox was made */
+	/* the senders' */
+	_Alignas(VS_LINE) _Atomic uint32_t tx_lock;
+	_Atomic uint64_t full_head; /* where the receiver was when something last found no room */
+	_Atomic uint64_t drops;
+};
+#define VS_INBOXES 1024
+#define VS_INBOX_ROOM (UINT32_C(256) << 10)
+
 struct vs_arena {
 	uint64_t magic;
 	uint32_t version, slot_size;
@@ -157,6 +196,8 @@ struct vs_arena {
 	uint32_t in_use;
 	struct vs_helper_row helper[VS_HELPERS];
 	struct vs_board board[VS_BOARDS];
+	struct vs_inbox inbox[VS_INBOXES];
+	_Atomic uint32_t inbox_next; /* where a free one is looked for */
 	uint16_t bucket[VS_BUCKETS]; /* slot + 1 of the first one */
 	struct vs_slot slot[VS_SLOTS];
 };
@@ -165,6 +206,8 @@ struct vs_arena {
 /* Behind the rings, a struct vs_watch (watch.h) for each direction; no memory is used for those that nobody watches. */
 #define VS_WATCHES_AT (VS_RINGS_AT + (uint64_t)VS_SLOTS * 2 * VS_RING_MAX)
 #define VS_WATCH_ROOM (UINT32_C(256) << 10)
-#define VS_ARENA_SIZE (VS_WATCHES_AT + (uint64_t)VS_SLOTS * 2 * VS_WATCH_ROOM)
+/* Behind them the rings of the inboxes. */
+#define VS_INBOXES_AT (VS_WATCHES_AT + (uint64_t)VS_SLOTS * 2 * VS_WATCH_ROOM)
+#define VS_ARENA_SIZE (VS_INBOXES_AT + (uint64_t)VS_INBOXES * VS_INBOX_ROOM)
 
 #endif

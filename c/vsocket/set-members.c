@@ -162,6 +162,7 @@ void vs_set_forget_untold(struct vs_set *s, int fd)
 void vs_set_drop(struct vs_set *s, int fd)
 {
 	vs_set_drop_ring(s, fd);
+	vs_set_drop_datagram(s, fd);
 	vs_set_unlink_data(s, fd);
 	vs_set_forget_untold(s, fd);
 	atomic_store(&vs_members[fd].set, 0);

@@ -37,6 +37,13 @@ struct vs_member {
 	int at;		   /* and where */
 };
 
+/* UDP sockets of a set whose inboxes are looked at; further ones are the kernel's. */
+#define VS_SET_DATAGRAMS 64
+struct vs_datagram_member {
+	_Atomic int fd;
+	_Atomic uint64_t told; /* edge-triggered: how far its inbox had come when it was told */
+};
+
 struct vs_set {
 	_Atomic uint32_t lock;
 	_Atomic uint32_t inside; /* threads that wait for it */
@@ -44,6 +51,10 @@ struct vs_set {
 	bool open, whole;	 /* whole: all members are known */
 	bool lent;		 /* somebody may wait for it who does not look here */
 	bool one_shots;		 /* some member is, or was, one-shot */
+	_Atomic bool waited;	 /* it has been waited for here, so that UDP sockets in it may have their inboxes open */
+	_Atomic uint32_t asleep; /* threads in the kernel, of whatever kind */
+	_Atomic uint32_t datagrams; /* of the next */
+	struct vs_datagram_member datagram[VS_SET_DATAGRAMS];
 	int ep;
 	struct vs_board *board;
 	_Atomic uint32_t rings; /* members with a bit */
@@ -99,6 +110,20 @@ void vs_set_drop_ring(struct vs_set *s, int fd);
 /* It is no member any more. */
 void vs_set_drop(struct vs_set *s, int fd);
 void vs_set_give_board(struct vs_set *s);
+
+/* UDP sockets (set-datagrams.c). */
+/* A member has been added, or its interest has changed. Nothing when it is no UDP socket. */
+void vs_set_note_datagram(struct vs_set *s, int fd);
+void vs_set_drop_datagram(struct vs_set *s, int fd);
+/* All of them are waited for in ways that are not seen. */
+void vs_set_lend_datagrams(struct vs_set *s);
+/* Without the lock. */
+bool vs_set_datagrams_ready(struct vs_set *s);
+bool vs_set_has_inboxes(const struct vs_set *s);
+/* This thread, the only one inside, is about to wait. */
+void vs_set_begin_wait(struct vs_set *s);
+/* Adds what their inboxes have to `n` events. Returns the number of events. */
+int vs_set_merge_datagrams(struct vs_set *s, struct epoll_event *events, int n, int max);
 
 /* The kernel is told of one member, or of all of whom it does not know everything. */
 void vs_set_forget_untold(struct vs_set *s, int fd);

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "set-members.h"
 #include "sys.h"
+#include "udp.h"
 
 struct vs_set *vs_set_enter(int ep)
 {
@@ -9,8 +10,11 @@ struct vs_set *vs_set_enter(int ep)
 	if (!s)
 		return NULL;
 	atomic_fetch_add(&s->inside, 1);
-	if (s == vs_set_find(ep))
+	if (s == vs_set_find(ep)) {
+		if (!atomic_load_explicit(&s->waited, memory_order_relaxed))
+			vs_set_begin_wait(s);
 		return s;
+	}
 	atomic_fetch_sub(&s->inside, 1);
 	return NULL;
 }
@@ -24,37 +28,55 @@ void vs_set_leave(struct vs_set *s)
 	vs_unlock(&s->lock);
 }
 
-bool vs_set_has_rings(const struct vs_set *s) { return atomic_load_explicit(&s->rings, memory_order_relaxed) > 0; }
+bool vs_set_has_rings(const struct vs_set *s)
+{
+	return atomic_load_explicit(&s->rings, memory_order_relaxed) > 0 || vs_set_has_inboxes(s);
+}
 
 bool vs_set_ready(struct vs_set *s)
 {
-	return atomic_load_explicit(&s->first, memory_order_relaxed) || (s->board && vs_board_any(s->board));
+	return atomic_load_explicit(&s->first, memory_order_relaxed) || (s->board && vs_board_any(s->board)) || vs_set_datagrams_ready(s);
 }
 
-enum vs_sleep vs_set_sleep(struct vs_set *s, vs_ctl_fn *real)
+void vs_set_sleep(struct vs_set *s, vs_ctl_fn *real, struct vs_sleep *how)
 {
 	/* Under the lock, so that no change is kept from the kernel from now on. */
 	bool locked = vs_set_lock(s);
 	struct vs_board *b = s->board;
+	atomic_fetch_add(&s->asleep, 1);
 	if (b)
 		atomic_fetch_add(&b->sleepers, 1);
 	else
 		atomic_fetch_add(&s->blind, 1);
 	if (b && atomic_load_explicit(&b->forced, memory_order_relaxed) && atomic_load(&s->blind) == 0 && !s->lent && s->open)
 		atomic_store(&b->forced, 0);
+	how->kind = b ? VS_SLEEP_POSTED : VS_SLEEP_BLIND;
+	how->sockets = 0;
+	for (unsigned i = 0; locked && i < atomic_load(&s->datagrams); i++) {
+		struct vs_datagram_member *d = &s->datagram[i];
+		struct vs_udp *u = vs_udp_of(atomic_load(&d->fd));
+		if (!u)
+			continue;
+		/* What was told once is no reason to stay awake. */
+		const uint32_t events = vs_members[atomic_load(&d->fd)].events;
+		vs_udp_sleep(u, !(events & VS_IN_EVENTS) || ((events & EPOLLET) && vs_udp_tail(u) == atomic_load(&d->told)));
+		how->socket[how->sockets++] = u;
+	}
 	if (locked) {
 		vs_set_tell_all(s, real);
 		vs_unlock(&s->lock);
 	}
-	return b ? VS_SLEEP_POSTED : VS_SLEEP_BLIND;
 }
 
-void vs_set_wake(struct vs_set *s, enum vs_sleep how)
+void vs_set_wake(struct vs_set *s, const struct vs_sleep *how)
 {
-	if (how == VS_SLEEP_BLIND)
+	for (unsigned i = 0; i < how->sockets; i++)
+		vs_udp_wake(how->socket[i]);
+	if (how->kind == VS_SLEEP_BLIND)
 		atomic_fetch_sub(&s->blind, 1);
 	else
 		atomic_fetch_sub(&s->board->sleepers, 1);
+	atomic_fetch_sub(&s->asleep, 1);
 }
 
 /* The kernel takes a one-shot member for told, and it was not. Under the lock. */
@@ -173,6 +195,7 @@ int vs_set_merge(struct vs_set *s, struct epoll_event *events, int n, int max, u
 			break;
 		fd = next;
 	}
+	n = vs_set_merge_datagrams(s, events, n, max);
 	vs_unlock(&s->lock);
 	return n;
 }
@@ -180,3 +203,5 @@ int vs_set_merge(struct vs_set *s, struct epoll_event *events, int n, int max, u
 uint64_t vs_set_clock(struct vs_set *s) { return atomic_load(&s->clock); }
 _Atomic uint32_t *vs_set_spin_ns(struct vs_set *s) { return &s->spin_ns; }
 _Atomic uint64_t *vs_set_looked(struct vs_set *s) { return &s->looked; }
+
+_Static_assert(sizeof((struct vs_sleep *)0)->socket / sizeof(struct vs_udp *) >= VS_SET_DATAGRAMS, "a sleeper has room for all");

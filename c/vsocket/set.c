@@ -3,6 +3,7 @@
 #include "set-members.h"
 #include "remote.h"
 #include "sys.h"
+#include "udp.h"
 #include <errno.h>
 
 /* The ring has data: also threads that sleep in the kernel must come to know. */
@@ -118,6 +119,9 @@ static void make_eager(int fd)
 	}
 	if (vs_fd_conn(fd, &c))
 		vs_rx_set_eager(&c, fd);
+	struct vs_udp *u = vs_udp_of(fd);
+	if (u)
+		vs_udp_watched(u, VS_UDP_UNSEEN);
 }
 
 int vs_set_ctl(int ep, int op, int fd, struct epoll_event *event, vs_ctl_fn *real)
@@ -161,6 +165,8 @@ int vs_set_ctl(int ep, int op, int fd, struct epoll_event *event, vs_ctl_fn *rea
 		}
 		else if (op == EPOLL_CTL_DEL && mine)
 			vs_set_drop(s, fd);
+		if (op != EPOLL_CTL_DEL && (unsigned)fd < VS_FD_MAX)
+			vs_set_note_datagram(s, fd);
 		/* The changed interest may be an event at once, as it is for the kernel. */
 		if (op == EPOLL_CTL_MOD && mine && vs_member_conn(&vs_members[fd], fd, &c) && vs_member_ready(&vs_members[fd], &c)) {
 			vs_set_list(s, fd);
@@ -209,6 +215,7 @@ void vs_set_force(int ep)
 		return;
 	bool news = !s->lent;
 	s->lent = true;
+	vs_set_lend_datagrams(s);
 	vs_set_tell_all(s, kernel_ctl);
 	if (s->board)
 		atomic_store(&s->board->forced, 1);
@@ -224,6 +231,7 @@ void vs_set_forget(int fd)
 	struct vs_set *s = vs_set_lock_of(fd);
 	if (s) {
 		/* Copies of the descriptor keep it in the kernel's set. */
+		struct vs_udp *u = vs_udp_of(fd);
 		bool copies = vs_fd_conn(fd, &c) && vs_fd_copies(&c) > 1;
 		if (copies)
 			s->whole = false;
@@ -236,6 +244,8 @@ void vs_set_forget(int fd)
 		vs_unlock(&s->lock);
 		if (copies)
 			vs_rx_set_eager(&c, fd);
+		if (u)
+			vs_udp_watched(u, VS_UDP_UNSEEN); /* as long as there are copies */
 	}
 	s = vs_set_find(fd);
 	if (!s || vs_lock(&vs_sets_lock) == VS_LOCK_NESTED)

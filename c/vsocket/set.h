@@ -39,9 +39,16 @@ void vs_set_leave(struct vs_set *s);
 bool vs_set_has_rings(const struct vs_set *s);
 /* Whether something may be ready in a ring: it is known already, or a sender has said so. */
 bool vs_set_ready(struct vs_set *s);
-/* Around a wait in the kernel. Returns how the waiter is counted, for vs_set_wake(). After it, vs_set_ready() is to be asked once more. */
-enum vs_sleep { VS_SLEEP_BLIND, VS_SLEEP_POSTED } vs_set_sleep(struct vs_set *s, vs_ctl_fn *real);
-void vs_set_wake(struct vs_set *s, enum vs_sleep how);
+/* Around a wait in the kernel. `*how`: how the waiter is counted, for vs_set_wake(). After it, vs_set_ready() is to be asked once more. */
+enum vs_sleep_kind { VS_SLEEP_BLIND, VS_SLEEP_POSTED };
+struct vs_udp;
+struct vs_sleep {
+	enum vs_sleep_kind kind;
+	unsigned sockets; /* of the next: UDP sockets that this thread sleeps for */
+	struct vs_udp *socket[64];
+};
+void vs_set_sleep(struct vs_set *s, vs_ctl_fn *real, struct vs_sleep *how);
+void vs_set_wake(struct vs_set *s, const struct vs_sleep *how);
 /* Tells the kernel what it has not been told: before it is asked. */
 void vs_set_flush(struct vs_set *s, vs_ctl_fn *real);
 /* Of all sets: before other processes or programs may use them. */

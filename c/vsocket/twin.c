@@ -121,7 +121,7 @@ int vs_twin_read(int fd, uint64_t *bytes)
 	}
 }
 
-static bool to_endpoint(const struct sockaddr_storage *ss, struct vs_endpoint *e, uint32_t *scope)
+bool vs_twin_endpoint(const struct sockaddr_storage *ss, struct vs_endpoint *e, uint32_t *scope)
 {
 	memset(e, 0, sizeof *e);
 	if (ss->ss_family == AF_INET) {
@@ -147,8 +147,10 @@ static bool is_mapped(const uint8_t *addr)
 	return !memcmp(addr, prefix, 12);
 }
 
+bool vs_twin_is_v4(const struct vs_endpoint *e) { return is_mapped(e->addr); }
+
 /* The usual cases need no question; for others the kernel is asked whether the address is one of this host's: a bind succeeds. */
-static bool is_local(const struct vs_endpoint *peer, const struct vs_endpoint *own, const struct sockaddr_storage *ss)
+bool vs_twin_is_local(const struct vs_endpoint *peer, const struct vs_endpoint *own, const struct sockaddr_storage *ss)
 {
 	if (!memcmp(peer->addr, own->addr, 16))
 		return true;
@@ -183,15 +185,15 @@ enum vs_kind vs_twin_glance(int fd)
 	len = sizeof peer;
 	if (vs_sys(SYS_getpeername, fd, &peer, &len) < 0)
 		return VS_KIND_WAITING;
-	if (!to_endpoint(&peer, &e[1], &scope))
+	if (!vs_twin_endpoint(&peer, &e[1], &scope))
 		return VS_KIND_OTHER;
 	uint64_t now = vs_now_ns();
 	if (elsewhere.asked_ns && now - elsewhere.asked_ns < ELSEWHERE_NS && !memcmp(elsewhere.addr, e[1].addr, 16))
 		return VS_KIND_REMOTE;
 	len = sizeof own;
-	if (vs_sys(SYS_getsockname, fd, &own, &len) < 0 || !to_endpoint(&own, &e[0], &scope))
+	if (vs_sys(SYS_getsockname, fd, &own, &len) < 0 || !vs_twin_endpoint(&own, &e[0], &scope))
 		return VS_KIND_OTHER;
-	if (is_local(&e[1], &e[0], &peer))
+	if (vs_twin_is_local(&e[1], &e[0], &peer))
 		return VS_KIND_LOCAL;
 	memcpy(elsewhere.addr, e[1].addr, 16);
 	elsewhere.asked_ns = now;
@@ -217,8 +219,8 @@ enum vs_kind vs_twin_identify(int fd, uint64_t *cookie, struct vs_key *key, int 
 		return VS_KIND_WAITING;
 	len = sizeof own;
 	memset(key, 0, sizeof *key);
-	if (vs_sys(SYS_getsockname, fd, &own, &len) < 0 || !to_endpoint(&own, &e[0], &key->scope) ||
-	    !to_endpoint(&peer, &e[1], &key->scope))
+	if (vs_sys(SYS_getsockname, fd, &own, &len) < 0 || !vs_twin_endpoint(&own, &e[0], &key->scope) ||
+	    !vs_twin_endpoint(&peer, &e[1], &key->scope))
 		return VS_KIND_OTHER;
 	if (is_mapped(e[0].addr))
 		key->scope = 0;
@@ -231,7 +233,7 @@ enum vs_kind vs_twin_identify(int fd, uint64_t *cookie, struct vs_key *key, int 
 	*cookie = 0;
 	if (order == 0)
 		return VS_KIND_REMOTE;
-	bool local = is_local(&e[1], &e[0], &peer);
+	bool local = vs_twin_is_local(&e[1], &e[0], &peer);
 	if (get_u64(fd, SO_COOKIE, cookie) < 0 || get_u64(fd, SO_NETNS_COOKIE, &key->netns) < 0 || *cookie == 0) {
 		*cookie = 0;
 		return VS_KIND_REMOTE;
@@ -278,52 +280,76 @@ static void read_info(const unsigned char *p, size_t len, uint32_t unacked, stru
 	}
 }
 
-int vs_twin_ask(const struct vs_key *key, int side, uint64_t cookie, struct vs_twin_facts *facts)
+/* An answer of NETLINK_SOCK_DIAG. */
+union answer {
+	struct nlmsghdr head;
+	unsigned char bytes[4096];
+};
+#define ANSWER_FIXED NLMSG_LENGTH(sizeof(struct inet_diag_msg))
+
+/* Asks NETLINK_SOCK_DIAG for one socket, as the sender of `own` -> `peer` or, of a connection, as the one at `own`: 1 found, 0 there is none,
+ * -errno. A cookie of 0 is any. */
+static int ask(int protocol, const struct vs_endpoint *own, const struct vs_endpoint *peer, uint32_t device, uint64_t cookie, union answer *a)
 {
-	const struct vs_endpoint *own = &key->end[side], *peer = &key->end[!side];
 	bool v4 = is_mapped(own->addr);
 	struct {
 		struct nlmsghdr head;
 		struct inet_diag_req_v2 req;
 	} q = {
 		.head = { .nlmsg_len = sizeof q, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST },
-		.req = { .sdiag_family = v4 ? AF_INET : AF_INET6, .sdiag_protocol = IPPROTO_TCP, .idiag_states = ~0u },
+		.req = { .sdiag_family = v4 ? AF_INET : AF_INET6, .sdiag_protocol = (uint8_t)protocol, .idiag_states = ~0u },
 	};
-	q.req.idiag_ext = 1 << (INET_DIAG_INFO - 1);
+	q.req.idiag_ext = protocol == IPPROTO_TCP ? 1 << (INET_DIAG_INFO - 1) : 0;
 	q.req.id.idiag_sport = own->port;
 	q.req.id.idiag_dport = peer->port;
 	memcpy(q.req.id.idiag_src, own->addr + (v4 ? 12 : 0), v4 ? 4 : 16);
 	memcpy(q.req.id.idiag_dst, peer->addr + (v4 ? 12 : 0), v4 ? 4 : 16);
-	q.req.id.idiag_if = key->scope;
+	q.req.id.idiag_if = device;
 	q.req.id.idiag_cookie[0] = cookie ? (uint32_t)cookie : INET_DIAG_NOCOOKIE;
 	q.req.id.idiag_cookie[1] = cookie ? (uint32_t)(cookie >> 32) : INET_DIAG_NOCOOKIE;
 
 	long fd = vs_sys(SYS_socket, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 	if (fd < 0)
 		return (int)fd;
-	union {
-		struct nlmsghdr head;
-		unsigned char bytes[4096];
-	} a;
 	long n = vs_sys_send((int)fd, &q, sizeof q, 0);
 	/* The answer is in the queue when the question has been sent: the kernel handles it in the sender's context. */
 	if (n >= 0)
-		n = vs_sys_recv((int)fd, &a, sizeof a, MSG_DONTWAIT);
+		n = vs_sys_recv((int)fd, a, sizeof *a, MSG_DONTWAIT);
 	vs_sys(SYS_close, fd);
 	if (n < 0)
 		return (int)n;
-	if (n >= (long)NLMSG_LENGTH(sizeof(int)) && a.head.nlmsg_type == NLMSG_ERROR) {
+	if (n >= (long)NLMSG_LENGTH(sizeof(int)) && a->head.nlmsg_type == NLMSG_ERROR) {
 		int err;
-		memcpy(&err, NLMSG_DATA(&a.head), sizeof err);
+		memcpy(&err, NLMSG_DATA(&a->head), sizeof err);
 		return err == -ENOENT || err == -ESTALE ? 0 : err;
 	}
-	const size_t fixed = NLMSG_LENGTH(sizeof(struct inet_diag_msg));
-	if (n < (long)fixed || a.head.nlmsg_type != SOCK_DIAG_BY_FAMILY || a.head.nlmsg_len > (size_t)n || a.head.nlmsg_len < fixed)
+	if (n < (long)ANSWER_FIXED || a->head.nlmsg_type != SOCK_DIAG_BY_FAMILY || a->head.nlmsg_len > (size_t)n || a->head.nlmsg_len < ANSWER_FIXED)
 		return -EPROTO;
+	return 1;
+}
+
+int vs_twin_ask(const struct vs_key *key, int side, uint64_t cookie, struct vs_twin_facts *facts)
+{
+	union answer a;
+	int r = ask(IPPROTO_TCP, &key->end[side], &key->end[!side], key->scope, cookie, &a);
+	if (r != 1)
+		return r;
 	const struct inet_diag_msg *m = NLMSG_DATA(&a.head);
 	*facts = (struct vs_twin_facts){ .uid = m->idiag_uid, .inode = m->idiag_inode };
-	read_info(a.bytes + fixed, a.head.nlmsg_len - fixed, m->idiag_wqueue, facts);
+	read_info(a.bytes + ANSWER_FIXED, a.head.nlmsg_len - ANSWER_FIXED, m->idiag_wqueue, facts);
 	return !cookie || (m->id.idiag_cookie[0] == (uint32_t)cookie && m->id.idiag_cookie[1] == (uint32_t)(cookie >> 32));
+}
+
+/* For UDP the kernel looks up where a datagram from idiag_src to idiag_dst would go (udp_dump_one() of net/ipv4/udp_diag.c), on the
+ * loopback device, which carries what a host sends to itself. */
+uint64_t vs_twin_udp_receiver(const struct vs_endpoint *from, const struct vs_endpoint *to)
+{
+	const uint32_t loopback = 1;
+	union answer a;
+	if (is_mapped(from->addr) != is_mapped(to->addr) || ask(IPPROTO_UDP, from, to, loopback, 0, &a) != 1)
+		return 0;
+	const struct inet_diag_msg *m = NLMSG_DATA(&a.head);
+	return m->idiag_inode ? m->id.idiag_cookie[0] | (uint64_t)m->id.idiag_cookie[1] << 32 : 0;
 }
 
 int vs_twin_exists(const struct vs_key *key, int side, uint64_t cookie)

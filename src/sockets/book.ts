@@ -24,6 +24,8 @@ export type PlainReason =
 /** One direction as one end knows it. Bytes are bytes of the application's stream, times nanoseconds. */
 export interface BookFlow {
   readonly ring_bytes: number;
+  /** Of UDP: how many went through the ring. */
+  readonly datagrams: number;
   /** Undefined: not known, because the process was killed. */
   readonly kernel_bytes: number | undefined;
   readonly promotions: number;
@@ -53,7 +55,9 @@ export interface BookRow {
   readonly state: 'open' | 'closed' | 'lost';
   readonly pid: number;
   readonly program: string;
+  readonly protocol: 'tcp' | 'udp';
   readonly local: string;
+  /** `*` of a UDP socket that is not connected. */
   readonly remote: string;
   readonly localHost: boolean;
   readonly refused: readonly PlainReason[];
@@ -119,8 +123,9 @@ export function readBook(read: ReadAt): Book {
   let unreadable = 0;
   for (let at = 0; at + rowBytes <= all.byteLength; at += rowBytes) {
     const row = new Struct('vs_book_row', all.subarray(at, at + rowBytes));
-    // Without a port it is a socket that was looked at, but never connected.
-    if (row.big('cookie') === 0n || row.num('remote_port') === 0) continue;
+    // Without a port it is a TCP socket that was looked at, but never connected.
+    if (row.big('cookie') === 0n) continue;
+    if (row.num('remote_port') === 0 && row.num('protocol') !== IPPROTO_UDP) continue;
     const parsed = readRow(row, at / rowBytes);
     if (parsed === undefined) unreadable++;
     else rows.push(parsed);
@@ -140,6 +145,7 @@ const ROADS = new Map(
   ]),
 );
 const UNKNOWN_UID = 0xffffffff;
+const IPPROTO_UDP = 17;
 
 function readRow(row: Struct<'vs_book_row'>, index: number): BookRow | undefined {
   const state = STATES.get(row.num('state'));
@@ -153,8 +159,9 @@ function readRow(row: Struct<'vs_book_row'>, index: number): BookRow | undefined
     state,
     pid: row.num('pid'),
     program: printable(row.text('program')),
+    protocol: row.num('protocol') === IPPROTO_UDP ? 'udp' : 'tcp',
     local: endpoint(row.part('local'), row.num('local_port')),
-    remote: endpoint(row.part('remote'), row.num('remote_port')),
+    remote: row.num('remote_port') === 0 ? '*' : endpoint(row.part('remote'), row.num('remote_port')),
     localHost: row.num('local_host') === 1,
     refused: plainReasons(row.num('refused')),
     error: row.num('error') || undefined,
@@ -183,6 +190,7 @@ function readFlow(bytes: Uint8Array): BookFlow | undefined {
   const latencies = count('latency_count');
   const result: BookFlow = {
     ring_bytes: count('ring_bytes'),
+    datagrams: count('datagrams'),
     kernel_bytes: kernel === MACROS.VS_BOOK_UNKNOWN ? undefined : count('kernel_bytes'),
     promotions: count('promotions'),
     overflows: count('overflows'),

@@ -19,6 +19,8 @@ const Latency = v.object({
 
 const Flow = v.object({
   ring_bytes: Count,
+  /** Of UDP: how many went through the ring; else 0. */
+  datagrams: Count,
   /** Null: the process was killed, and the kernel's last count went with it. */
   kernel_bytes: v.nullable(Count),
   now: v.picklist(['ring', 'kernel']),
@@ -44,7 +46,10 @@ const Flow = v.object({
 export type FlowReport = v.InferOutput<typeof Flow>;
 
 export const Connection = v.object({
+  /** Of udp, a socket. */
+  protocol: v.picklist(['tcp', 'udp']),
   local: v.string(),
+  /** `*`: a UDP socket that is not connected. */
   remote: v.string(),
   pid: Count,
   program: v.string(),
@@ -76,6 +81,7 @@ export type ConnectionsReport = v.InferOutput<typeof Connections>;
 /** One row in words. `histogram` is of what this end received. */
 export function describe(row: BookRow, uid: number, histogram?: Histogram): ConnectionReport {
   return {
+    protocol: row.protocol,
     local: row.local,
     remote: row.remote,
     pid: row.pid,
@@ -103,6 +109,7 @@ const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 function describeFlow(flow: BookFlow, histogram?: Histogram): FlowReport {
   return {
     ring_bytes: flow.ring_bytes,
+    datagrams: flow.datagrams,
     kernel_bytes: flow.kernel_bytes ?? null,
     now: flow.inRing ? 'ring' : 'kernel',
     promotions: flow.promotions,

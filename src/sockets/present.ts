@@ -49,6 +49,7 @@ export function connectionTable(connections: readonly ConnectionReport[]) {
   const columns: { head: string; cell: (one: ConnectionReport) => string; right?: true }[] = [
     { head: 'PID', cell: (one) => `${one.pid}`, right: true },
     { head: 'PROGRAM', cell: (one) => one.program },
+    { head: 'PROTO', cell: (one) => one.protocol },
     { head: 'LOCAL', cell: (one) => one.local },
     { head: 'REMOTE', cell: (one) => one.remote },
     { head: 'ROAD', cell: road },

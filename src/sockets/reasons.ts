@@ -29,6 +29,9 @@ export const REASONS = {
   'io-uring': 'the process uses io_uring',
   passed: 'the descriptor was passed to another process',
   'static-child': 'a program without the library inherited the descriptor',
+  unseen: 'it is waited for in ways that are not seen, or by more than one process',
+  'no-inbox':
+    'no other socket of this host that has the library reads repeatedly, or none of its datagrams came from or went to one',
   closing: 'one direction was shut down',
   corrupt: 'the shared state made no sense',
   full: 'the receiver was slow: the ring was full',
@@ -61,6 +64,7 @@ export function isAccelerated(row: BookRow): boolean {
 /** Why it was not accelerated, or what made it leave the ring; the strongest first. `uid`: whose programs these are. */
 export function reasonsOf(row: BookRow, uid: number): Reason[] {
   const forbidden = forbiddenBy(row);
+  if (row.protocol === 'udp') return datagramReasons(row, forbidden);
   if (isAccelerated(row)) return [...forbidden, ...roadReasons(row), ...passingReasons(row)];
   if (!row.localHost && row.road !== 'open') {
     const [reason] = roadReasons(row);
@@ -74,6 +78,14 @@ export function reasonsOf(row: BookRow, uid: number): Reason[] {
   if (!row.peerHasLibrary) return ['no-library'];
   if (row.sent.eager || row.received.eager) return ['small'];
   return ['early'];
+}
+
+/** Of a UDP socket. */
+function datagramReasons(row: BookRow, forbidden: Reason[]): Reason[] {
+  const lost = row.sent.overflows + row.received.overflows > 0 ? (['full'] as const) : [];
+  if (isAccelerated(row)) return [...forbidden, ...lost];
+  if (forbidden.length > 0) return forbidden;
+  return [row.received.eager ? 'unseen' : 'no-inbox'];
 }
 
 /** What keeps it in the kernel from some time on. That a connection which has ended was closed explains nothing. */

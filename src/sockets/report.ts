@@ -113,7 +113,7 @@ export function strictFault(report: RunReport): string | undefined {
     ? `; ${stranger.path} does not take the library (static, or with raised privileges)`
     : '';
   if (report.totals.connections === 0) {
-    return `nothing was accelerated: no TCP connection was made by a program that has the library${lost}`;
+    return `nothing was accelerated: no TCP connection was made, and no UDP socket used, by a program that has the library${lost}`;
   }
   const counts = new Map<string, number>();
   for (const { reasons } of report.connections) {

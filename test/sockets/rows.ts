@@ -6,6 +6,7 @@ import type { BookFlow, BookRow, ReadAt } from '../../src/sockets/book.ts';
 
 export const quiet: BookFlow = {
   ring_bytes: 0,
+  datagrams: 0,
   kernel_bytes: 0,
   promotions: 0,
   overflows: 0,
@@ -28,6 +29,7 @@ export function rowWith(row: Partial<BookRow>): BookRow {
     state: 'closed',
     pid: 100,
     program: 'client',
+    protocol: 'tcp',
     local: '127.0.0.1:40000',
     remote: '127.0.0.1:80',
     localHost: true,

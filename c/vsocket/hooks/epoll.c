@@ -56,7 +56,7 @@ static int look_at_kernel(const struct call *w, int max)
 /* What leaves a wait by way of pthread_cancel(). */
 struct waiter {
 	struct vs_set *set;
-	enum vs_sleep how;
+	struct vs_sleep how;
 	bool asleep;
 };
 
@@ -64,7 +64,7 @@ static void leave(void *arg)
 {
 	struct waiter *w = arg;
 	if (w->asleep)
-		vs_set_wake(w->set, w->how);
+		vs_set_wake(w->set, &w->how);
 	vs_set_leave(w->set);
 }
 
@@ -141,14 +141,16 @@ static int wait_set(const struct call *w, struct waiter *me, uint64_t limit_ns)
 			vs_sys_yield(); /* a sender is in the middle of something */
 			continue;
 		}
-		me->how = vs_set_sleep(s, REAL(epoll_ctl));
+		vs_set_sleep(s, REAL(epoll_ctl), &me->how);
 		me->asleep = true;
-		if (!rings && first)
+		if (vs_set_has_rings(s) && vs_set_ready(s))
+			n = 0;
+		else if (!rings && first)
 			n = kernels(w);
 		else
-			n = rings && vs_set_ready(s) ? 0 : sleep_in_kernel(w, vs_now_ns() - start, limit_ns);
+			n = sleep_in_kernel(w, vs_now_ns() - start, limit_ns);
 		me->asleep = false;
-		vs_set_wake(s, me->how);
+		vs_set_wake(s, &me->how);
 		if (n < 0)
 			return n;
 		if (vs_set_has_rings(s)) {

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -27,7 +28,11 @@ static void before_close(int fd)
 		return;
 	if (vs_fd_conn_checked(fd, &c) && vs_fd_copies(&c) == 1)
 		vs_conn_closing(&c, fd);
-	vs_book_closing(fd);
+	struct vs_udp *u = vs_udp_of(fd);
+	if (u)
+		vs_udp_note_closing(u, fd);
+	else
+		vs_book_closing(fd);
 	vs_fd_forget(fd);
 }
 
@@ -121,6 +126,9 @@ VS_EXPORT int dup3(int from, int to, int flags)
 /* A signal for everything that comes: a ring comes without. */
 static void before_fcntl(int fd, int cmd, void *arg)
 {
+	struct vs_udp *u = cmd == F_SETFL ? vs_udp_of(fd) : NULL;
+	if (u)
+		vs_udp_set_nonblock(u, (uintptr_t)arg & O_NONBLOCK);
 	if (cmd == F_SETFL && ((uintptr_t)arg & O_ASYNC) && !vs_is_pass(fd))
 		vs_hook_refuse(fd, VS_PLAIN_OPTION);
 }
@@ -159,8 +167,15 @@ VS_EXPORT int ioctl(int fd, unsigned long request, ...)
 	va_end(ap);
 	if (request == FIOASYNC && arg && *(int *)arg && !vs_is_pass(fd))
 		vs_hook_refuse(fd, VS_PLAIN_OPTION);
+	struct vs_udp *u = request == FIONREAD || request == FIONBIO ? vs_udp_of(fd) : NULL;
 	int r = REAL(ioctl)(fd, request, arg);
 	struct vs_conn c;
+	if (r == 0 && u && request == FIONBIO)
+		vs_udp_set_nonblock(u, *(int *)arg != 0);
+	if (r == 0 && u && request == FIONREAD) {
+		int pending = vs_udp_pending(u);
+		*(int *)arg = pending < 0 ? *(int *)arg : pending;
+	}
 	if (r == 0 && request == FIONREAD && vs_fd_conn(fd, &c))
 		*(int *)arg = (int)vs_rx_pending(&c, fd, (size_t) * (int *)arg);
 	return r;
@@ -184,7 +199,14 @@ static int fresh_other(int fd)
 	return fd;
 }
 
-VS_EXPORT int socket(int domain, int type, int protocol) { return fresh_socket(REAL(socket)(domain, type, protocol)); }
+VS_EXPORT int socket(int domain, int type, int protocol)
+{
+	int fd = fresh_socket(REAL(socket)(domain, type, protocol));
+	if (fd >= 0 && (type & 0xf) == SOCK_DGRAM && (domain == AF_INET || domain == AF_INET6) && (protocol == 0 || protocol == IPPROTO_UDP) &&
+	    !vs_in_vfork_child())
+		vs_udp_made(fd, domain == AF_INET6, type & SOCK_NONBLOCK);
+	return fd;
+}
 
 VS_EXPORT int socketpair(int domain, int type, int protocol, int fd[2])
 {
@@ -213,9 +235,24 @@ VS_EXPORT int listen(int fd, int backlog)
 	return REAL(listen)(fd, backlog);
 }
 
+VS_EXPORT int bind(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
+{
+	struct vs_udp *u = vs_udp_of(fd);
+	int r = REAL(bind)(fd, addr, len);
+	if (u && r == 0)
+		vs_udp_changed(u);
+	return r;
+}
+
 VS_EXPORT int connect(int fd, __CONST_SOCKADDR_ARG addr, socklen_t len)
 {
 	vs_acts++;
+	struct vs_udp *u = vs_udp_of(fd);
+	if (u) {
+		int r = REAL(connect)(fd, addr, len);
+		vs_udp_changed(u);
+		return r;
+	}
 	if ((vs_fd_word(fd) & 3) == VS_FD_PASS || (vs_fd_word(fd) & 3) == VS_FD_CONN) {
 		/* AF_UNSPEC ends a connection; the next one is another. */
 		struct vs_conn c;
@@ -272,7 +309,10 @@ VS_EXPORT int eventfd(unsigned initial, int flags) { return fresh_other(REAL(eve
 VS_EXPORT int shutdown(int fd, int how)
 {
 	struct vs_conn c;
+	struct vs_udp *u = vs_udp_of(fd);
 	vs_acts++;
+	if (u)
+		vs_udp_refuse(u, VS_PLAIN_SHUT);
 	if (how != SHUT_RD && vs_fd_conn_checked(fd, &c))
 		vs_tx_closing(&c, fd, false);
 	return REAL(shutdown)(fd, how);
@@ -311,6 +351,35 @@ static bool forbids(int level, int name, const void *value, socklen_t len)
 	return false;
 }
 
+/* Options of UDP sockets that say nothing of how a datagram between two sockets of this host arrives. Under all others they are the
+ * kernel's. */
+static bool harmless(int level, int name)
+{
+	if (level == SOL_SOCKET)
+		return name == SO_RCVBUF || name == SO_SNDBUF || name == SO_RCVBUFFORCE || name == SO_SNDBUFFORCE || name == SO_REUSEADDR ||
+		       name == SO_REUSEPORT || name == SO_RCVTIMEO || name == SO_SNDTIMEO || name == SO_PRIORITY || name == SO_BUSY_POLL ||
+		       name == SO_BROADCAST || name == SO_INCOMING_CPU;
+	if (level == IPPROTO_IP)
+		return name == IP_TOS || name == IP_TTL || name == IP_MULTICAST_TTL || name == IP_MULTICAST_LOOP || name == IP_MULTICAST_IF ||
+		       name == IP_ADD_MEMBERSHIP || name == IP_DROP_MEMBERSHIP || name == IP_MTU_DISCOVER;
+	if (level == IPPROTO_IPV6)
+		return name == IPV6_V6ONLY || name == IPV6_UNICAST_HOPS || name == IPV6_MULTICAST_HOPS || name == IPV6_MULTICAST_LOOP ||
+		       name == IPV6_MULTICAST_IF || name == IPV6_JOIN_GROUP || name == IPV6_LEAVE_GROUP || name == IPV6_TCLASS ||
+		       name == IPV6_MTU_DISCOVER;
+	return false;
+}
+
+static void before_udp_option(struct vs_udp *u, int level, int name, const void *value, socklen_t len)
+{
+	/* What is set to nothing is as it was. */
+	bool off = level == SOL_SOCKET && len >= sizeof(int) && value && *(const int *)value == 0;
+	if (harmless(level, name))
+		return;
+	vs_udp_changed(u);
+	if (!off)
+		vs_udp_refuse(u, VS_PLAIN_OPTION);
+}
+
 static uint32_t kept_option(int level, int name)
 {
 	if (level != IPPROTO_TCP)
@@ -321,6 +390,11 @@ static uint32_t kept_option(int level, int name)
 VS_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
 	struct vs_conn c;
+	struct vs_udp *u = vs_udp_of(fd);
+	if (u) {
+		before_udp_option(u, level, name, value, len);
+		return REAL(setsockopt)(fd, level, name, value, len);
+	}
 	uint32_t kept = kept_option(level, name);
 	if (kept && len >= sizeof(int) && value && vs_fd_conn_checked(fd, &c)) {
 		_Atomic uint32_t *options = &c.slot->end[c.side].options;

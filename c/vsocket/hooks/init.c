@@ -26,6 +26,7 @@ static void before_fork(void)
 {
 	vs_set_flush_all(REAL(epoll_ctl));
 	vs_fd_before_fork();
+	vs_udp_fork(1);
 }
 
 static void in_parent(void) { vs_fd_forked(false); }
@@ -36,6 +37,7 @@ static void in_child(void)
 	vs_tid = 0;
 	vs_set_forked();
 	vs_fd_forked(true);
+	vs_udp_forked();
 	vs_conn_forked();
 	if (vs_remote)
 		vs_remote->forked();

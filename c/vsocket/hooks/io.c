@@ -32,7 +32,10 @@ int __dprintf_chk(int fd, int flag, const char *format, ...);
 void vs_hook_refuse(int fd, enum vs_plain why)
 {
 	struct vs_conn c;
-	if (vs_fd_conn_checked(fd, &c)) {
+	struct vs_udp *u = vs_udp_of(fd);
+	if (u) {
+		vs_udp_refuse(u, why);
+	} else if (vs_fd_conn_checked(fd, &c)) {
 		vs_tx_demote(&c, fd, why);
 		vs_rx_demote(&c, fd, why);
 	} else {
@@ -75,7 +78,7 @@ bool vs_hook_send(int fd, const struct iovec *iov, int count, int flags, ssize_t
 	int saved = errno;
 	ssize_t more = REAL(sendmsg)(fd, &m, flags | MSG_NOSIGNAL);
 	errno = saved;
-	vs_native_done(n);
+	vs_native_done(n, more);
 	*result = (ssize_t)done + (more > 0 ? more : 0);
 	return true;
 }
@@ -112,31 +115,62 @@ bool vs_hook_recv(int fd, const struct iovec *iov, int count, int flags, ssize_t
 	return true;
 }
 
+bool vs_hook_send_datagram(int fd, const struct msghdr *m, int flags, ssize_t *result, struct vs_native *n)
+{
+	n->udp = vs_udp_of(fd);
+	n->counted = VS_N_NONE;
+	if (!n->udp)
+		return false;
+	if (__builtin_expect(vs_book != NULL, 0))
+		vs_udp_note_used(n->udp, fd);
+	long r = vs_udp_send(n->udp, fd, m, flags, &n->to_inbox);
+	if (r == VS_NATIVE) {
+		vs_acts++;
+		n->counted = VS_N_DATAGRAM_TX;
+		return false;
+	}
+	*result = vs_result(r);
+	return true;
+}
+
+bool vs_hook_recv_datagram(int fd, struct msghdr *m, int flags, ssize_t *result, struct vs_native *n)
+{
+	n->udp = vs_udp_of(fd);
+	n->counted = VS_N_NONE;
+	if (!n->udp)
+		return false;
+	if (__builtin_expect(vs_book != NULL, 0))
+		vs_udp_note_used(n->udp, fd);
+	long r = vs_udp_recv(n->udp, fd, m, flags, &n->wait);
+	if (r == VS_NATIVE) {
+		vs_acts++;
+		n->counted = VS_N_DATAGRAM_RX;
+		return false;
+	}
+	*result = vs_result(r);
+	return true;
+}
+
 /* One buffer, or several, in either direction; NATIVE is the kernel's call. */
-#define SEND(fd, iov, count, flags, NATIVE)                                                                            \
+#define TRANSFER(kind, fd, iov, count, flags, name, len, NATIVE)                                                       \
 	do {                                                                                                           \
 		ssize_t result_;                                                                                       \
 		struct vs_native n_;                                                                                   \
 		if (vs_is_pass(fd))                                                                                    \
 			return NATIVE;                                                                                 \
-		if (vs_hook_send(fd, iov, count, flags, &result_, &n_))                                                \
+		if (vs_fd_is_datagram(vs_fd_word(fd))) {                                                               \
+			struct msghdr m_ = { .msg_name = name, .msg_namelen = len, .msg_iov = iov, .msg_iovlen = (size_t)(count) }; \
+			if (vs_hook_##kind##_datagram(fd, &m_, flags, &result_, &n_))                                  \
+				return result_;                                                                        \
+		} else if (vs_hook_##kind(fd, iov, count, flags, &result_, &n_)) {                                     \
 			return result_;                                                                                \
+		}                                                                                                      \
 		result_ = NATIVE;                                                                                      \
-		vs_native_done(&n_);                                                                                   \
+		vs_native_done(&n_, result_);                                                                          \
 		return result_;                                                                                        \
 	} while (0)
-#define RECV(fd, iov, count, flags, NATIVE)                                                                            \
-	do {                                                                                                           \
-		ssize_t result_;                                                                                       \
-		struct vs_native n_;                                                                                   \
-		if (vs_is_pass(fd))                                                                                    \
-			return NATIVE;                                                                                 \
-		if (vs_hook_recv(fd, iov, count, flags, &result_, &n_))                                                \
-			return result_;                                                                                \
-		result_ = NATIVE;                                                                                      \
-		vs_native_done(&n_);                                                                                   \
-		return result_;                                                                                        \
-	} while (0)
+#define SEND(fd, iov, count, flags, NATIVE) TRANSFER(send, fd, iov, count, flags, NULL, 0, NATIVE)
+#define RECV(fd, iov, count, flags, NATIVE) TRANSFER(recv, fd, iov, count, flags, NULL, 0, NATIVE)
 
 VS_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 {
@@ -149,7 +183,7 @@ VS_EXPORT ssize_t __send(int fd, const void *buf, size_t n, int flags) { return 
 VS_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, __CONST_SOCKADDR_ARG addr, socklen_t len)
 {
 	struct iovec iov = { (void *)(uintptr_t)buf, n };
-	SEND(fd, &iov, 1, flags, REAL(sendto)(fd, buf, n, flags, addr, len));
+	TRANSFER(send, fd, &iov, 1, flags, (void *)(uintptr_t)addr.__sockaddr__, len, REAL(sendto)(fd, buf, n, flags, addr, len));
 }
 
 VS_EXPORT ssize_t write(int fd, const void *buf, size_t n)
@@ -164,14 +198,14 @@ VS_EXPORT ssize_t writev(int fd, const struct iovec *iov, int count)
 {
 	if (count <= 0 || count > IOV_MAX)
 		return REAL(writev)(fd, iov, count);
-	SEND(fd, iov, count, 0, REAL(writev)(fd, iov, count));
+	SEND(fd, (struct iovec *)(uintptr_t)iov, count, 0, REAL(writev)(fd, iov, count));
 }
 
 VS_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int count, off64_t offset, int flags)
 {
 	if (offset != -1 || count <= 0 || count > IOV_MAX)
 		return REAL(pwritev2)(fd, iov, count, offset, flags);
-	SEND(fd, iov, count, (flags & RWF_NOWAIT) ? MSG_DONTWAIT : 0, REAL(pwritev2)(fd, iov, count, offset, flags));
+	SEND(fd, (struct iovec *)(uintptr_t)iov, count, (flags & RWF_NOWAIT) ? MSG_DONTWAIT : 0, REAL(pwritev2)(fd, iov, count, offset, flags));
 }
 
 /* Descriptors that go to another process may come to one that knows nothing of rings. */
@@ -185,7 +219,10 @@ static void demote_passed(const struct msghdr *m)
 			int fd;
 			memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
 			struct vs_conn c;
-			if (vs_fd_conn_checked(fd, &c)) {
+			struct vs_udp *u = vs_udp_of(fd);
+			if (u) {
+				vs_udp_refuse(u, VS_PLAIN_PASSED);
+			} else if (vs_fd_conn_checked(fd, &c)) {
 				vs_tx_demote(&c, fd, VS_PLAIN_PASSED);
 				vs_rx_demote(&c, fd, VS_PLAIN_HANDED);
 			} else if ((unsigned)fd < VS_FD_MAX) {
@@ -202,10 +239,18 @@ VS_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 		struct vs_conn c;
 		if (vs_fd_conn(fd, &c))
 			vs_tx_demote(&c, fd, VS_PLAIN_OPTION);
-		return REAL(sendmsg)(fd, m, flags);
+		if (!vs_fd_is_datagram(vs_fd_word(fd)))
+			return REAL(sendmsg)(fd, m, flags);
 	}
 	if (!m || m->msg_iovlen > IOV_MAX || (m->msg_iovlen && !m->msg_iov))
 		return REAL(sendmsg)(fd, m, flags);
+	ssize_t result;
+	struct vs_native native;
+	if (vs_fd_is_datagram(vs_fd_word(fd))) {
+		if (!vs_hook_send_datagram(fd, m, flags, &result, &native))
+			vs_native_done(&native, result = REAL(sendmsg)(fd, m, flags));
+		return result;
+	}
 	SEND(fd, m->msg_iov, (int)m->msg_iovlen, flags, REAL(sendmsg)(fd, m, flags));
 }
 
@@ -236,13 +281,20 @@ VS_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, __SOCKADDR_AR
 	struct vs_native native;
 	if (vs_is_pass(fd))
 		return native_recvfrom(fd, buf, n, flags, addr, len);
-	if (vs_hook_recv(fd, &iov, 1, flags, &result, &native)) {
+	if (vs_fd_is_datagram(vs_fd_word(fd))) {
+		struct msghdr m = { .msg_name = len ? addr.__sockaddr__ : NULL, .msg_namelen = len ? *len : 0, .msg_iov = &iov, .msg_iovlen = 1 };
+		if (vs_hook_recv_datagram(fd, &m, flags, &result, &native)) {
+			if (result >= 0 && m.msg_name)
+				*len = m.msg_namelen;
+			return result;
+		}
+	} else if (vs_hook_recv(fd, &iov, 1, flags, &result, &native)) {
 		if (result >= 0 && addr.__sockaddr__ && len)
 			*len = 0; /* as the kernel does for a stream */
 		return result;
 	}
 	result = native_recvfrom(fd, buf, n, flags, addr, len);
-	vs_native_done(&native);
+	vs_native_done(&native, result);
 	return result;
 }
 
@@ -253,9 +305,20 @@ VS_EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t room, int f
 	return recvfrom(fd, buf, n, flags, addr, len);
 }
 
+/* Reading nothing takes no datagram, as receiving nothing does. */
+static bool reads_nothing(int fd, const struct iovec *iov, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (iov[i].iov_len)
+			return false;
+	return vs_fd_is_datagram(vs_fd_word(fd));
+}
+
 VS_EXPORT ssize_t read(int fd, void *buf, size_t n)
 {
 	struct iovec iov = { buf, n };
+	if (reads_nothing(fd, &iov, 1))
+		return REAL(read)(fd, buf, n);
 	RECV(fd, &iov, 1, 0, REAL(read)(fd, buf, n));
 }
 
@@ -270,16 +333,16 @@ VS_EXPORT ssize_t __read_chk(int fd, void *buf, size_t n, size_t room)
 
 VS_EXPORT ssize_t readv(int fd, const struct iovec *iov, int count)
 {
-	if (count <= 0 || count > IOV_MAX)
+	if (count <= 0 || count > IOV_MAX || reads_nothing(fd, iov, count))
 		return REAL(readv)(fd, iov, count);
-	RECV(fd, iov, count, 0, REAL(readv)(fd, iov, count));
+	RECV(fd, (struct iovec *)(uintptr_t)iov, count, 0, REAL(readv)(fd, iov, count));
 }
 
 VS_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int count, off64_t offset, int flags)
 {
-	if (offset != -1 || count <= 0 || count > IOV_MAX)
+	if (offset != -1 || count <= 0 || count > IOV_MAX || reads_nothing(fd, iov, count))
 		return REAL(preadv2)(fd, iov, count, offset, flags);
-	RECV(fd, iov, count, (flags & RWF_NOWAIT) ? MSG_DONTWAIT : 0, REAL(preadv2)(fd, iov, count, offset, flags));
+	RECV(fd, (struct iovec *)(uintptr_t)iov, count, (flags & RWF_NOWAIT) ? MSG_DONTWAIT : 0, REAL(preadv2)(fd, iov, count, offset, flags));
 }
 
 /* Descriptors that came with a message are new numbers here. */
@@ -302,7 +365,10 @@ VS_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 	ssize_t result;
 	struct vs_native native = { .counted = VS_N_NONE };
 	if (m && m->msg_iovlen <= IOV_MAX && (m->msg_iov || !m->msg_iovlen) && !vs_is_pass(fd)) {
-		if (vs_hook_recv(fd, m->msg_iov, (int)m->msg_iovlen, flags, &result, &native)) {
+		if (vs_fd_is_datagram(vs_fd_word(fd))) {
+			if (vs_hook_recv_datagram(fd, m, flags, &result, &native))
+				return result;
+		} else if (vs_hook_recv(fd, m->msg_iov, (int)m->msg_iovlen, flags, &result, &native)) {
 			if (result >= 0) {
 				m->msg_namelen = 0;
 				m->msg_controllen = 0;
@@ -312,7 +378,7 @@ VS_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 		}
 	}
 	result = REAL(recvmsg)(fd, m, flags);
-	vs_native_done(&native);
+	vs_native_done(&native, result);
 	if (result >= 0 && m->msg_controllen > 0)
 		note_received(m);
 	return result;
@@ -336,9 +402,34 @@ VS_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned n, int flags)
 	return (int)i;
 }
 
+/* As the kernel does it: the time-out is looked at after each datagram, and an error after the first one is told by the next call, or not at
+ * all. */
+static int recv_datagrams(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *timeout)
+{
+	uint64_t start = vs_now_ns(), limit = timeout ? (uint64_t)timeout->tv_sec * 1000000000u + (uint64_t)timeout->tv_nsec : 0, used = 0;
+	unsigned i;
+	for (i = 0; i < n && (i == 0 || !timeout || used < limit); i++) {
+		ssize_t r = recvmsg(fd, &v[i].msg_hdr, (flags & ~MSG_WAITFORONE) | (i && (flags & MSG_WAITFORONE) ? MSG_DONTWAIT : 0));
+		if (r < 0 && i == 0)
+			return -1;
+		if (r < 0)
+			break;
+		v[i].msg_len = (unsigned)r;
+		used = vs_now_ns() - start;
+	}
+	if (timeout) {
+		uint64_t left = used < limit ? limit - used : 0;
+		*timeout = (struct timespec){ (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
+	}
+	return (int)i;
+}
+
 VS_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned n, int flags, struct timespec *timeout)
 {
 	struct vs_conn c;
+	struct vs_udp *u = vs_udp_of(fd);
+	if (u && v && n && n <= IOV_MAX && (!timeout || (timeout->tv_sec >= 0 && (unsigned long)timeout->tv_nsec < 1000000000u)))
+		return recv_datagrams(fd, v, n, flags, timeout);
 	if (vs_fd_use(fd, &c) != VS_USE_CONN) {
 		int r = REAL(recvmmsg)(fd, v, n, flags, timeout);
 		for (int i = 0; i < r; i++)
@@ -400,7 +491,7 @@ static bool send_file(int out, int in, off64_t *offset, size_t count, ssize_t *r
 	int saved = errno;
 	ssize_t more = REAL(sendfile64)(out, in, offset, count - done);
 	errno = saved;
-	vs_native_done(n);
+	vs_native_done(n, more);
 	*result += more > 0 ? more : 0;
 	return true;
 }
@@ -416,7 +507,7 @@ VS_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t count)
 	if (send_file(out, in, offset, count, &r, &n))
 		return r;
 	r = REAL(sendfile64)(out, in, offset, count);
-	vs_native_done(&n);
+	vs_native_done(&n, r);
 	return r;
 }
 

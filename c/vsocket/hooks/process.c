@@ -105,10 +105,13 @@ static const char *find(const char *name, char *buf, size_t room)
 		if (own_) {                                                                                            \
 			vs_set_flush_all(REAL(epoll_ctl));                                                             \
 			vs_fd_bequeath(true);                                                                          \
+			vs_udp_exec(true);                                                                             \
 		}                                                                                                      \
 		int r_ = (call);                                                                                       \
-		if (own_)                                                                                              \
+		if (own_) {                                                                                            \
+			vs_udp_exec(false);                                                                            \
 			vs_fd_bequeath(false);                                                                         \
+		}                                                                                                      \
 		r_;                                                                                                    \
 	})
 
@@ -206,8 +209,10 @@ VS_EXPORT int posix_spawnp(pid_t *pid, const char *name, const posix_spawn_file_
 VS_EXPORT pid_t fork(void)
 {
 	pid_t r = REAL(fork)();
-	if (r < 0)
+	if (r < 0) {
 		vs_fd_hold(-1);
+		vs_udp_fork(-1);
+	}
 	return r;
 }
 

@@ -27,7 +27,10 @@ static bool wants_ring(const struct pollfd *p, struct vs_conn *c)
 static short ready_events(const struct pollfd *p)
 {
 	struct vs_conn c;
+	struct vs_udp *u = vs_udp_of(p->fd);
 	short events = 0;
+	if (u)
+		return (p->events & IN_EVENTS) && vs_udp_ready(u) ? p->events & IN_EVENTS : 0;
 	if (p->fd < 0 || !(p->events & (IN_EVENTS | OUT_EVENTS)) || !vs_fd_conn(p->fd, &c))
 		return 0;
 	if ((p->events & IN_EVENTS) && vs_rx_ring_ready(&c))
@@ -42,10 +45,22 @@ static unsigned count_conns(struct pollfd *p, nfds_t n)
 	unsigned found = 0;
 	struct vs_conn c;
 	for (nfds_t i = 0; i < n; i++) {
-		found += p[i].fd >= 0 && vs_fd_conn(p[i].fd, &c);
+		found += p[i].fd >= 0 && (vs_fd_conn(p[i].fd, &c) || vs_udp_of(p[i].fd));
 		vs_set_force(p[i].fd); /* for an epoll set one may wait like this, too */
 	}
 	return found;
+}
+
+/* Whether there is anything to spin for. */
+static bool any_ring(const struct pollfd *p, nfds_t n)
+{
+	struct vs_conn c;
+	for (nfds_t i = 0; i < n; i++) {
+		struct vs_udp *u = vs_udp_of(p[i].fd);
+		if (u ? vs_udp_has_inbox(u) : p[i].fd >= 0 && vs_fd_conn(p[i].fd, &c))
+			return true;
+	}
+	return false;
 }
 
 static bool any_ready(const struct pollfd *p, nfds_t n)
@@ -67,12 +82,21 @@ static bool arm_all(const struct pollfd *p, nfds_t n)
 	return empty;
 }
 
-static void count_sleeper(const struct pollfd *p, nfds_t n, bool sleeps)
+/* Before sleeping: false when an inbox has something after all. */
+static bool count_sleeper(const struct pollfd *p, nfds_t n, bool sleeps)
 {
 	struct vs_conn c;
-	for (nfds_t i = 0; i < n; i++)
+	bool empty = true;
+	for (nfds_t i = 0; i < n; i++) {
+		struct vs_udp *u = vs_udp_of(p[i].fd);
 		if (wants_ring(&p[i], &c))
 			(sleeps ? vs_rx_sleep : vs_rx_wake)(&c);
+		else if (u && sleeps)
+			empty &= vs_udp_sleep(u, !(p[i].events & IN_EVENTS));
+		else if (u)
+			vs_udp_wake(u);
+	}
+	return empty;
 }
 
 /* Adds what rings have, takes away what was only a doorbell. Returns the number of descriptors with events. */
@@ -123,13 +147,14 @@ static int look(struct pollfd *p, nfds_t n, bool ready)
 static int wait_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
 	uint64_t start = 0, limit = timeout ? to_ns(timeout) : UINT64_MAX;
+	const bool rings = any_ring(p, n);
 	for (;;) {
 		bool ready = any_ready(p, n);
 		int known = look(p, n, ready);
 		if (known > 0) /* the usual case of one who is busy: no clock was asked */
 			return known;
 		uint64_t now = vs_now_ns(), since = now;
-		uint32_t budget = vs_spin_budget(learnt.spin_ns);
+		uint32_t budget = rings ? vs_spin_budget(learnt.spin_ns) : 0;
 		start = start ? start : now;
 		for (uint64_t looked = now; !ready && now - since < budget && now - start < limit; now = vs_now_ns()) {
 			for (int i = 0; i < 16 && !(ready = any_ready(p, n)); i++)
@@ -151,10 +176,8 @@ static int wait_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout,
 		}
 		struct timespec zero = { 0, 0 }, rest;
 		const struct timespec *t = timeout;
-		bool sleeps = !ready;
-		if (sleeps)
-			count_sleeper(p, n, true);
-		if (ready || !arm_all(p, n)) {
+		bool sleeps = !ready, empty = !sleeps || count_sleeper(p, n, true);
+		if (ready || !empty || !arm_all(p, n)) {
 			t = &zero;
 		} else if (timeout) {
 			uint64_t used = vs_now_ns() - start, left = used < limit ? limit - used : 0;
@@ -169,7 +192,8 @@ static int wait_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout,
 		bool by_ring = any_ready(p, n);
 		r = merge(p, n);
 		learnt.kernel_first = r > 0 && !by_ring;
-		learnt.spin_ns = vs_spin_learn(budget, vs_now_ns() - since, by_ring);
+		if (rings)
+			learnt.spin_ns = vs_spin_learn(budget, vs_now_ns() - since, by_ring);
 		if (r > 0 || (timeout && vs_now_ns() - start >= limit))
 			return r;
 	}
@@ -211,7 +235,7 @@ static bool select_has_conns(int n, const fd_set *in, const fd_set *out)
 {
 	struct vs_conn c;
 	for (int fd = 0; fd < n; fd++)
-		if (((in && FD_ISSET(fd, in)) || (out && FD_ISSET(fd, out))) && vs_fd_conn(fd, &c))
+		if (((in && FD_ISSET(fd, in)) || (out && FD_ISSET(fd, out))) && (vs_fd_conn(fd, &c) || vs_udp_of(fd)))
 			return true;
 	return false;
 }
