@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define VS_MAGIC UINT64_C(0x316b636f73766b72) /* "rkvsock1" */
-#define VS_VERSION 6
+#define VS_VERSION 7
 #define VS_SLOTS 4096
 #define VS_BUCKETS 8192
 #define VS_RING_MIN (UINT32_C(64) << 10)
