@@ -633,7 +633,8 @@ long vs_conn_recv(const struct vs_conn *c, int fd, struct vs_cursor *to, int fla
 			return got ? (long)got : failed;
 		bool ring = vs_epoch_is_ring(atomic_load_explicit(&d->epoch_rx, memory_order_relaxed));
 		if (is_nonblocking(fd, flags)) {
-			if (!ring || got || asked_just_now(d))
+			/* Who is told by the kernel without our knowing must find it. */
+			if (!ring || got || (!atomic_load_explicit(&d->eager, memory_order_relaxed) && asked_just_now(d)))
 				return got ? (long)got : r;
 			failed = -EAGAIN;
 			check = true; /* once more, with a look at the end of the stream */

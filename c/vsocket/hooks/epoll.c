@@ -48,9 +48,16 @@ static int sleep_in_kernel(const struct call *w, uint64_t used_ns, uint64_t limi
 	return w->mask ? REAL(epoll_pwait)(w->ep, w->events, w->max, ms, w->mask) : REAL(epoll_wait)(w->ep, w->events, w->max, ms);
 }
 
+/* What the kernel has told is to be found at once, also by who has just looked for it in vain: it may be an edge. */
+static int told(int n)
+{
+	vs_acts += n > 0;
+	return n;
+}
+
 static int look_at_kernel(const struct call *w, int max)
 {
-	return (int)vs_sys(SYS_epoll_pwait, w->ep, w->events, max, 0, 0, 8);
+	return told((int)vs_sys(SYS_epoll_pwait, w->ep, w->events, max, 0, 0, 8));
 }
 
 /* What leaves a wait by way of pthread_cancel(). */
@@ -146,9 +153,9 @@ static int wait_set(const struct call *w, struct waiter *me, uint64_t limit_ns)
 		if (vs_set_has_rings(s) && vs_set_ready(s))
 			n = 0;
 		else if (!rings && first)
-			n = kernels(w);
+			n = told(kernels(w));
 		else
-			n = sleep_in_kernel(w, vs_now_ns() - start, limit_ns);
+			n = told(sleep_in_kernel(w, vs_now_ns() - start, limit_ns));
 		me->asleep = false;
 		vs_set_wake(s, &me->how);
 		if (n < 0)
