@@ -66,24 +66,12 @@ export const plan = ({ rounds, duration_ms, scale }: Effort): Plan => {
   };
 
   /** Half of the round trip; --mps: its default is fewer messages than come here, and it ends with an error. */
-  const sockperf = async (way: Way): Promise<number> => {
+  const sockperf = async (way: Way, ...protocol: string[]): Promise<number> => {
     const port = freshPort();
+    const at = [...protocol, '-i', '127.0.0.1', '-p', `${port}`];
     const text = await twoEnds({
-      server: ['sockperf', 'sr', '--tcp', '-i', '127.0.0.1', '-p', `${port}`],
-      client: [
-        'sockperf',
-        'pp',
-        '--tcp',
-        '-i',
-        '127.0.0.1',
-        '-p',
-        `${port}`,
-        '-t',
-        `${seconds}`,
-        '-m',
-        '64',
-        '--mps=5000000',
-      ],
+      server: ['sockperf', 'sr', ...at],
+      client: ['sockperf', 'pp', ...at, '-t', `${seconds}`, '-m', '64', '--mps=5000000'],
       port,
       ends: { env: both(way) },
     });
@@ -219,7 +207,8 @@ export const plan = ({ rounds, duration_ms, scale }: Effort): Plan => {
       sample: (way) => pingpong(way, 'blocking', 'none', `${CORES.server}`),
       target: atMost(0.6),
     },
-    { name: 'sockperf-tcp', unit: 'us', sample: sockperf, target: atMost(1 / 30) },
+    { name: 'sockperf-tcp', unit: 'us', sample: (way) => sockperf(way, '--tcp'), target: atMost(1 / 30) },
+    { name: 'sockperf-udp', unit: 'us', sample: (way) => sockperf(way), target: atMost(1 / 30) },
     { name: 'iperf3', unit: 'GB/s', sample: iperf3, target: atLeast(2.5) },
     ...SIZES.map((size) => ({
       name: `iperf3-${size}`,
