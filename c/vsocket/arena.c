@@ -101,7 +101,11 @@ static int open_of_holder(const struct roll *roll)
 		if (roll->row[i].pid <= 0)
 			continue;
 		snprintf(path, sizeof path, "/proc/%d/fd/%d", roll->row[i].pid, roll->row[i].fd);
-		long fd = vs_sys(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
+		/* Looked at before it is opened: the number may be a device's by now, to which opening alone does something. */
+		struct stat st;
+		if (stat(path, &st) || st.st_dev != roll->dev || st.st_ino != roll->ino)
+			continue;
+		long fd = vs_sys(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 		if (fd < 0)
 			continue;
 		if (is_arena((int)fd, roll))
@@ -270,11 +274,20 @@ static struct vs_slot *slot_at(uint32_t index_plus_1)
 	return index_plus_1 > 0 && index_plus_1 <= VS_SLOTS ? &vs_arena->slot[index_plus_1 - 1] : NULL;
 }
 
+static bool in_use(const struct vs_slot *s) { return atomic_load(&s->gen) & 1; }
+
+/* How many slots were ever used: never more than there are, whatever is written there. */
+static uint32_t used_end(void)
+{
+	uint32_t n = *(volatile uint32_t *)&vs_arena->used_end;
+	return n < VS_SLOTS ? n : VS_SLOTS;
+}
+
 static struct vs_slot *find(const struct vs_key *key)
 {
 	unsigned hops = 0;
 	struct vs_slot *s = slot_at(vs_arena->bucket[bucket_of(key)]);
-	while (s && memcmp(&s->key, key, sizeof *key))
+	while (s && (!in_use(s) || memcmp(&s->key, key, sizeof *key)))
 		s = ++hops < VS_SLOTS ? slot_at(s->next) : NULL;
 	return s;
 }
@@ -304,9 +317,9 @@ static void rebuild(void)
 	struct vs_arena *a = vs_arena;
 	memset(a->bucket, 0, sizeof a->bucket);
 	a->free_first = a->in_use = 0;
-	for (uint32_t i = a->used_end < VS_SLOTS ? a->used_end : VS_SLOTS; i > 0; i--) {
+	for (uint32_t i = used_end(); i > 0; i--) {
 		struct vs_slot *s = &a->slot[i - 1];
-		if (!(atomic_load(&s->gen) & 1)) {
+		if (!in_use(s)) {
 			s->next = a->free_first;
 			a->free_first = i;
 			continue;
@@ -362,7 +375,7 @@ static void release(struct vs_slot *slot)
 	}
 	while (held > 0)
 		vs_unlock(lock[--held]);
-	if (atomic_load(&slot->gen) & 1)
+	if (in_use(slot))
 		return;
 	slot->next = vs_arena->free_first;
 	vs_arena->free_first = (uint32_t)(slot - vs_arena->slot) + 1;
@@ -383,10 +396,11 @@ static bool gone(const struct vs_slot *slot, int side)
  * some time apart, because another process than the one that is noted may be a holder. */
 static void sweep_one(bool at_once)
 {
-	if (vs_arena->used_end == 0)
+	const uint32_t end = used_end();
+	if (end == 0)
 		return;
-	struct vs_slot *s = &vs_arena->slot[vs_arena->sweep++ % vs_arena->used_end % VS_SLOTS];
-	if (!(atomic_load(&s->gen) & 1))
+	struct vs_slot *s = &vs_arena->slot[vs_arena->sweep++ % end];
+	if (!in_use(s))
 		return;
 	if (!gone(s, 0) || !gone(s, 1)) {
 		s->suspect_ns = 0;
@@ -398,20 +412,36 @@ static void sweep_one(bool at_once)
 		release(s);
 }
 
-static struct vs_slot *take(void)
+/* A list that leads to a slot in use is wrong as a whole. */
+static struct vs_slot *first_free(void)
 {
 	struct vs_slot *s = slot_at(vs_arena->free_first);
-	if (!s && vs_arena->used_end >= VS_SLOTS) {
-		for (unsigned i = 0; i < VS_SLOTS && !vs_arena->free_first; i++)
-			sweep_one(true);
+	if (s && in_use(s)) {
+		rebuild();
 		s = slot_at(vs_arena->free_first);
-		if (!s)
-			return NULL;
 	}
-	if (s)
+	return s && !in_use(s) ? s : NULL;
+}
+
+static struct vs_slot *take(void)
+{
+	struct vs_slot *s = first_free();
+	uint32_t end = used_end();
+	for (unsigned i = 0; i < VS_SLOTS && !s && end >= VS_SLOTS; i++) {
+		sweep_one(true);
+		s = first_free();
+	}
+	/* Beyond the end nobody has one, unless something else than we has written the number. */
+	while (!s && end < VS_SLOTS && in_use(&vs_arena->slot[end]))
+		end++;
+	if (s) {
 		vs_arena->free_first = s->next;
-	else
-		s = &vs_arena->slot[vs_arena->used_end++];
+	} else if (end < VS_SLOTS) {
+		s = &vs_arena->slot[end];
+		vs_arena->used_end = end + 1;
+	} else {
+		return NULL;
+	}
 	vs_arena->in_use++;
 	uint32_t gen = atomic_load(&s->gen);
 	memset((char *)s + sizeof s->gen, 0, sizeof *s - sizeof s->gen);
@@ -495,7 +525,7 @@ void vs_arena_detach(struct vs_slot *slot, int side)
 	if (holders <= 1 && !lives_on)
 		atomic_store(&e->closed, 1);
 	/* A peer that was killed says nothing. When another process may have its end, too, a sweep finds out. */
-	if (locked && (atomic_load(&slot->gen) & 1) && holders <= 1 && !lives_on &&
+	if (locked && in_use(slot) && holders <= 1 && !lives_on &&
 	    (atomic_load(&peer->cookie) == 0 || atomic_load(&peer->closed) ||
 	     (atomic_load(&peer->holders) <= 1 && killed(slot, !side))))
 		release(slot);

@@ -8,4 +8,8 @@
  * false. */
 bool vs_gone(int id);
 
+/* True when `id` is certain to be nothing that could own a lock of ours: it has ended, or it is another program's by now, which has none of
+ * our files mapped. Slow: reads /proc/id/maps. */
+bool vs_stranger(int id);
+
 #endif

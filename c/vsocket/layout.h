@@ -82,7 +82,7 @@ struct vs_dir {
 	/* the receiving end's own */
 	_Alignas(VS_LINE) _Atomic uint32_t rx_lock;
 	_Atomic uint32_t reading; /* the owner of rx_lock is about to read the twin of a plain epoch: none may follow it now */
-	_Atomic bool twin_read_known;
+	_Atomic uint8_t twin_read_known; /* not bool: others can write here, and a bool may hold nothing but 0 and 1 */
 	_Atomic uint32_t rx_error; /* an errno that the twin has told and the application has not heard yet */
 	uint64_t twin_read;	/* twin bytes ever read */
 	uint32_t spin_ns;	/* how long a blocked reader looks at the ring before it sleeps */
@@ -142,7 +142,7 @@ struct vs_slot {
 	_Alignas(VS_LINE) _Atomic uint32_t gen; /* odd while in use */
 	_Atomic uint32_t remote;		/* process that has the queue pair to the other host; 0: both ends are here */
 	_Atomic uint32_t road;			/* enum vs_road */
-	bool filed;				/* in a bucket, so that the other end can find it */
+	uint8_t filed;				/* in a bucket, so that the other end can find it */
 	uint32_t next; /* slot + 1 of the next one in the bucket or in the free list */
 	uint64_t suspect_ns; /* when a sweep first found nobody at either end; 0: somebody was there */
 	struct vs_key key;

@@ -293,8 +293,9 @@ static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cur
 				vs_remote->consumed(c);
 			if (head + n == end) {
 				/* Data that came meanwhile were perhaps not posted, because they lay behind a doorbell. */
-				if (settle(c, fd, e, want) && want == VS_LISTED)
-					vs_board_post(vs_board_at(atomic_load(&d->board)), vs_board_bit(c->slot, c->side));
+				struct vs_board *b = settle(c, fd, e, want) && want == VS_LISTED ? vs_board_at(atomic_load(&d->board)) : NULL;
+				if (b)
+					vs_board_post(b, vs_board_bit(c->slot, c->side));
 			} else if (want != VS_AWAKE) {
 				uint32_t rung = VS_BELL(e, VS_RUNG);
 				if (atomic_compare_exchange_strong(&d->bell, &rung, VS_BELL(e, VS_SEEN)) && vs_is_remote(c))
@@ -336,8 +337,9 @@ static long read_once(const struct vs_conn *c, int fd, struct vs_cursor *to, int
 	size_t before = to->left;
 	for (;;) {
 		uint32_t e = atomic_load_explicit(&d->epoch_rx, memory_order_relaxed);
+		const uint32_t t = atomic_load_explicit(&d->epoch_tx, memory_order_acquire);
 		/* A sender is never further ahead than there are boundaries. */
-		if (((atomic_load_explicit(&d->epoch_tx, memory_order_acquire) - e) & VS_EPOCH_MASK) >= VS_BOUNDARIES) {
+		if (((t - e) & VS_EPOCH_MASK) >= VS_BOUNDARIES) {
 			vs_corrupt(d);
 			return -ECONNRESET;
 		}
@@ -358,8 +360,9 @@ static long read_once(const struct vs_conn *c, int fd, struct vs_cursor *to, int
 		if (r == -EAGAIN && check && vs_epoch_is_ring(e)) {
 			char byte;
 			r = vs_sys_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-			/* What the peer has written to the ring, it wrote before it closed the twin. */
-			if (atomic_load(&d->tail) != atomic_load(&d->head) || atomic_load(&d->epoch_tx) != e) {
+			/* What the peer has written to the ring, it wrote before it closed the twin. An epoch that had ended before lacks only
+			 * doorbells. */
+			if ((t == e && atomic_load(&d->tail) != atomic_load(&d->head)) || atomic_load(&d->epoch_tx) != t) {
 				keep_error(d, r);
 				continue;
 			}
@@ -367,7 +370,7 @@ static long read_once(const struct vs_conn *c, int fd, struct vs_cursor *to, int
 				r = -EAGAIN;
 			/* What the peer wrote before it was killed need not have come, and the end of the stream would say that it had. */
 			if (r == 0 && vs_is_remote(c) && vs_remote->died(c)) {
-				if (atomic_load(&d->tail) != atomic_load(&d->head) || atomic_load(&d->epoch_tx) != e)
+				if ((t == e && atomic_load(&d->tail) != atomic_load(&d->head)) || atomic_load(&d->epoch_tx) != t)
 					continue;
 				r = -ECONNRESET;
 			} else if (r == 0 && vs_is_remote(c))
@@ -419,7 +422,9 @@ static bool spin(const struct vs_conn *c)
 	struct vs_dir *d = vs_rx(c);
 	const bool remote = vs_is_remote(c);
 	const uint32_t least = remote ? SPIN_MIN_REMOTE_NS : SPIN_MIN_NS, most = remote ? SPIN_MAX_REMOTE_NS : SPIN_MAX_NS;
-	uint32_t budget = d->spin_ns ? d->spin_ns : most;
+	uint32_t budget = d->spin_ns;
+	if (budget == 0 || budget > most)
+		budget = most;
 	uint64_t start = 0;
 	/* The sender can only run when we do not. */
 	bool shared_cpu = atomic_load_explicit(&d->tx_cpu, memory_order_relaxed) == (uint32_t)sched_getcpu() + 1;
@@ -585,13 +590,16 @@ size_t vs_rx_pending(const struct vs_conn *c, int fd, size_t twin_queue)
 			bool last = e == t;
 			if (vs_epoch_is_ring(e)) {
 				uint64_t end = last ? atomic_load(&d->tail) : atomic_load(&vs_boundary_of(d, e + 1)->ring);
-				sum += end - head;
+				/* Applications take memory for as much as they are told of. */
+				sum += end - head <= VS_RING_MAX ? end - head : 0;
 				head = end;
 			} else {
 				uint64_t end = last ? arrived : atomic_load(&vs_boundary_of(d, e + 1)->twin);
 				uint64_t from = e == atomic_load(&d->epoch_rx) ? at : atomic_load(&vs_boundary_of(d, e)->twin);
 				if (end > arrived)
 					end = arrived;
+				if (from < at)
+					from = at;
 				sum += end > from ? end - from : 0;
 			}
 			if (last)

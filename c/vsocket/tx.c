@@ -18,6 +18,8 @@
 #define FULL_SPIN_MIN_NS 50000u
 /* What a call that must not block may wait in all: shorter than falling back to the twin for a ringful takes. */
 #define NONBLOCKING_NS 1000000u
+/* Seconds, in which a doorbell must find room on the twin. */
+#define BELL_TRIES 10
 /* Pure spinning, before the CPU is offered to others between looks. */
 #define PURE_SPIN_NS 2000u
 #define WORTH_BYTES ((size_t)16 << 10)
@@ -88,9 +90,10 @@ static bool lock_tx(const struct vs_conn *c, int fd)
 
 bool vs_tx_send_bell(struct vs_dir *d, int fd)
 {
-	/* Room is certain but for a full queue of somebody else's making; then it is waited for. */
+	/* Room is certain but for a full queue of somebody else's making; then it is waited for, but a receiver that has let it become full is
+	 * not waited for for ever: what lies there wakes it as well. */
 	long r = vs_sys_send(fd, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (r == -EAGAIN || r == -EINTR) {
+	for (unsigned tries = 0; (r == -EAGAIN || r == -EINTR) && tries < BELL_TRIES; tries++) {
 		struct pollfd p = { .fd = fd, .events = POLLOUT };
 		struct timespec second = { 1, 0 };
 		vs_sys(SYS_ppoll, &p, 1, &second, 0, 8);
@@ -231,13 +234,14 @@ static bool promote(const struct vs_conn *c, int fd, size_t n)
 	    vs_twin_sent(fd, &d->syn, &sent, &open) || !open)
 		return false;
 	keep_options(c, fd);
-	if (!vs_size_ok(d->ring_next))
-		d->ring_next = VS_RING_MIN;
+	uint32_t size = *(volatile uint32_t *)&d->ring_next;
+	if (!vs_size_ok(size))
+		d->ring_next = size = VS_RING_MIN;
 	e = (e + 1) & VS_EPOCH_MASK;
 	struct vs_boundary *b = vs_boundary_of(d, e);
 	atomic_store_explicit(&b->twin, sent, memory_order_relaxed);
 	atomic_store_explicit(&b->ring, tail, memory_order_relaxed);
-	atomic_store_explicit(&b->size, d->ring_next, memory_order_relaxed);
+	atomic_store_explicit(&b->size, size, memory_order_relaxed);
 	atomic_store(&d->twin_sent, sent);
 	d->head_seen = tail;
 	atomic_store(&d->epoch_tx, e);
@@ -267,7 +271,9 @@ static bool wait_for_room(const struct vs_conn *c, uint64_t tail, uint32_t size,
 {
 	struct vs_dir *d = vs_tx(c);
 	uint64_t seen = d->head_seen, start = vs_now_ns(), since = start;
-	uint32_t budget = d->full_spin_ns ? d->full_spin_ns : FULL_SPIN_NS;
+	uint32_t budget = d->full_spin_ns;
+	if (budget == 0 || budget > FULL_SPIN_NS)
+		budget = FULL_SPIN_NS;
 	for (;;) {
 		if (vs_is_remote(c))
 			vs_remote->poll();
@@ -313,6 +319,9 @@ static bool peer_open(struct vs_dir *d, int fd)
 	return vs_sys_poll_now(&p, 1) == 0;
 }
 
+/* What is ours alone, but lies where others can write: read once. */
+static uint64_t own_u64(const uint64_t *p) { return *(const volatile uint64_t *)p; }
+
 /* Sends as much as possible through the ring. */
 static void put(const struct vs_conn *c, int fd, struct vs_cursor *from, int flags)
 {
@@ -329,10 +338,11 @@ static void put(const struct vs_conn *c, int fd, struct vs_cursor *from, int fla
 	}
 	atomic_store_explicit(&d->tx_cpu, (uint32_t)sched_getcpu() + 1, memory_order_relaxed);
 	while (from->left > 0) {
-		uint64_t used = tail - d->head_seen;
+		/* Copies: neither the receiver's place nor our memory of it is looked at again after a check. */
+		uint64_t seen = own_u64(&d->head_seen), used = tail - seen;
 		if (used >= size || (from->left > size - used && used > 0)) {
-			d->head_seen = atomic_load_explicit(&d->head, memory_order_acquire);
-			used = tail - d->head_seen;
+			d->head_seen = seen = atomic_load_explicit(&d->head, memory_order_acquire);
+			used = tail - seen;
 		}
 		if (used > size) { /* a head that was never so */
 			vs_corrupt(d);
@@ -349,7 +359,9 @@ static void put(const struct vs_conn *c, int fd, struct vs_cursor *from, int fla
 			end_ring(c, fd);
 			return;
 		}
-		used = tail - d->head_seen;
+		used = tail - own_u64(&d->head_seen);
+		if (used > size)
+			continue; /* says so above */
 		size_t n = from->left < size - used ? from->left : size - used;
 		if (n > CHUNK)
 			n = CHUNK;
@@ -383,7 +395,9 @@ long vs_tx_give_back(const struct vs_conn *c, int fd)
 		vs_tx_end_ring(d);
 	/* As the receiver lays it down; on the other road it lies where we put it. */
 	struct vs_boundary *before = vs_boundary_of(d, atomic_load(&d->epoch_tx) - 1);
-	const uint32_t size = vs_is_remote(c) && vs_size_ok(atomic_load(&before->size)) ? atomic_load(&before->size) : VS_RING_MAX;
+	uint32_t size = atomic_load(&before->size);
+	if (!vs_is_remote(c) || !vs_size_ok(size))
+		size = VS_RING_MAX;
 	for (;;) {
 		uint64_t head = atomic_load(&d->head), tail = atomic_load(&d->tail);
 		if (tail - head > size) {

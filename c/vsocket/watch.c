@@ -69,6 +69,8 @@ static struct vs_cursor in_ring(const struct vs_slot *slot, int dir, struct iove
 {
 	uint32_t size = atomic_load(&vs_boundary_of((struct vs_dir *)(uintptr_t)&slot->dir[dir], slot->dir[dir].epoch_tx)->size);
 	struct vs_cursor c;
+	if (!vs_size_ok(size))
+		size = VS_RING_MIN; /* of a hash that will be wrong, but of bytes in the ring */
 	size_t pos = at & (size - 1), first = n < size - pos ? n : size - pos;
 	piece[0] = (struct iovec){ vs_ring_of(slot, dir) + pos, first };
 	piece[1] = (struct iovec){ vs_ring_of(slot, dir), n - first };

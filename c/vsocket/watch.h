@@ -39,7 +39,7 @@ struct vs_watch {
 	_Atomic uint64_t stamp_ns;
 	/* the receiver's, under rx_lock */
 	_Alignas(VS_LINE) struct vs_hash rx;
-	bool lost;	      /* bytes went another way: rx is taken from the sender when both stand at the same place */
+	uint8_t lost;	      /* bytes went another way: rx is taken from the sender when both stand at the same place */
 	uint64_t compared_at; /* bytes before it were compared, or could not be */
 	uint64_t verified_bytes, wrong_count, wrong_from, wrong_to; /* ring positions of the first mismatch */
 	struct rk_hist latency;

@@ -571,7 +571,7 @@ static bool op_sent(const struct vs_conn *c, int fd, uint64_t at, size_t n)
 	struct vs_link *l = vs_link_of(c);
 	struct vs_dir *d = vs_tx(c);
 	uint32_t e = atomic_load(&d->epoch_tx), size = atomic_load(&vs_boundary_of(d, e)->size);
-	if (!l)
+	if (!l || !vs_size_ok(size))
 		return false;
 	l->fd = fd;
 	while (n > 0) {
