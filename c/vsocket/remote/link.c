@@ -658,7 +658,6 @@ static bool op_end(const struct vs_conn *c, int fd)
 		if (twin_dead(fd))
 			return true;
 	}
-	{ char b[400]; struct vs_dir *rx = vs_rx(c); int n=snprintf(b,sizeof b,"END FAILED side %d state %u told %d broken %d frozen %d freezing %d thawed %d answered %d asked %d outst %u qp %p ended %d next %ld tries %u; rx lock %u epoch_tx %u epoch_rx %u, tx epoch %u bell %u pid %d\n",c->side,l->state,told,l->broken,l->rx_frozen,l->freezing,l->thawed,l->answered,l->freeze_asked,l->outstanding,(void*)l->qp,0,(long)(l->next_ns-vs_now_ns()),l->tries,rx->rx_lock,rx->epoch_tx,rx->epoch_rx,d->epoch_tx,d->bell,(int)vs_sys_getpid()); vs_sys(SYS_write,2,b,n);}
 	return false;
 }
 
