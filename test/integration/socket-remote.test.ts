@@ -141,6 +141,14 @@ test.each(['asking', 'answering'] as const)(
 );
 
 describe('a plain peer', () => {
+  /** Hosts of its own: a kernel limits how many datagrams it returns, and the tests before cause some. */
+  let network: Network;
+  beforeAll(async () => {
+    network = await Network.create();
+    for (const host of [network.a, network.b]) runtime.set(host, mkdtempSync(join(folder, 'run-')));
+  });
+  afterAll(() => network?.remove());
+
   /** What passes its interface while the other host, accelerated or not, asks the same questions. */
   async function seen(server: Choice, client: Choice): Promise<Captured> {
     const port = freshPort();
