@@ -142,15 +142,16 @@ export async function until(what: string, answer: () => boolean, limit_ms = 10_0
   }
 }
 
-/** True when some process of the network namespace of `pid` listens on this TCP port. */
+/** True when some process of the network namespace of `pid` listens on this TCP port, or has the UDP port of this number. */
 export function listensOn(pid: number, port: number): boolean {
   const wanted = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
-  return ['tcp', 'tcp6'].some((table) => {
+  return ['tcp', 'tcp6', 'udp', 'udp6'].some((table) => {
+    const ready = table.startsWith('tcp') ? '0A' : '07';
     try {
       const lines = readFileSync(`/proc/${pid}/net/${table}`, 'latin1').split('\n').slice(1);
       return lines.some((line) => {
         const [, local = '', , state = ''] = line.trim().split(/\s+/);
-        return state === '0A' && local.endsWith(wanted);
+        return state === ready && local.endsWith(wanted);
       });
     } catch {
       return false; // it has ended
