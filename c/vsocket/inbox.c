@@ -133,7 +133,7 @@ long vs_inbox_put(struct vs_inbox *in, uint32_t gen, const struct vs_endpoint *f
 		return VS_INBOX_KERNEL;
 	uint64_t w = atomic_load(&in->word), tail = VS_INBOX_TAIL(w);
 	long r = VS_INBOX_KERNEL;
-	if (VS_INBOX_STATE(w) == VS_INBOX_OPEN && atomic_load(&in->gen) == gen) {
+	if (VS_INBOX_STATE(w) == VS_INBOX_OPEN && atomic_load(&in->gen) == gen && tail % sizeof(struct record) == 0) {
 		const uint64_t used = tail - atomic_load_explicit(&in->head, memory_order_acquire);
 		if (used <= VS_INBOX_ROOM && used + need > VS_INBOX_ROOM && !wait_for_room(in, tail, need)) {
 			atomic_fetch_add_explicit(&in->drops, 1, memory_order_relaxed);
