@@ -79,12 +79,23 @@ def run(sock, mode, seconds, seed):
     print(totals["sent"], received)
 
 
+def connect(host, port):
+    """The link may be down just now, which is no fault of the stream's: ten seconds long it is tried again."""
+    for attempt in range(100):
+        try:
+            return socket.create_connection((host, port))
+        except OSError:
+            if attempt == 99:
+                raise
+            time.sleep(0.1)
+
+
 mode, host, port, seconds, seed = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5])
 if mode == "answer":
     with socket.create_server((host, port)) as listener:
         connection, _ = listener.accept()
 else:
-    connection = socket.create_connection((host, port))
+    connection = connect(host, port)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 with connection:
     run(connection, mode, seconds, seed)

@@ -98,17 +98,18 @@ export class Bench {
   }
 
   /** Ends all servers, and gives the verdict of the reports. */
-  async conclude(): Promise<string> {
+  async conclude(brief: boolean): Promise<string> {
     for (const { program, stop } of this.servers) if (program.alive) program.kill(stop);
     for (const { program } of this.servers) {
       await Promise.race([program.ended, sleep(STOP_MS)]);
       if (program.alive) program.kill('SIGKILL');
       await program.ended;
     }
-    return verdict(
+    const found = verdict(
       this.mode,
       this.reports.map((file) => JSON.parse(readFileSync(file, 'utf8')) as RunReport),
     );
+    return brief && this.mode === 'both' ? 'ring or TCP ok' : found;
   }
 
   private start(end: End, argv: readonly string[], { env, as = [] }: StartChoice): Program {

@@ -100,6 +100,7 @@ export const ROWS: Row[] = [
   {
     from: 'nginx-light, apache2-utils',
     program: 'nginx (4 workers), ab -c 8: a connection each',
+    brief: true,
     async run(bench) {
       const url = await nginx(bench, 4);
       const text = await bench.client(['ab', '-q', '-n', '2000', '-c', '8', `${url}/small`]);
@@ -109,6 +110,7 @@ export const ROWS: Row[] = [
   {
     from: 'nginx-light, apache2-utils',
     program: 'nginx: reload (HUP) under ab',
+    brief: true,
     async run(bench) {
       const url = await nginx(bench, 2);
       const loaded = ab(bench, `${url}/small`);
@@ -123,6 +125,7 @@ export const ROWS: Row[] = [
   {
     from: 'nginx-light, apache2-utils',
     program: 'nginx: another program takes over (USR2, QUIT) under ab',
+    brief: true,
     async run(bench) {
       const url = await nginx(bench, 2, true);
       const loaded = ab(bench, `${url}/small`);

@@ -2,7 +2,7 @@
 
 import { cpSync, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { mustRun } from '../lib/process.ts';
+import { mustRun, run, sleep } from '../lib/process.ts';
 import type { Bench } from './bench.ts';
 import { mustSay, type Row } from './row.ts';
 
@@ -46,6 +46,12 @@ async function pgbench(bench: Bench, ...args: string[]): Promise<void> {
   const port = bench.port();
   const options = ['-k', bench.folder, '-p', `${port}`, '-c', 'listen_addresses=*', '-c', 'fsync=off'];
   await bench.server([tool('postgres'), '-D', data, ...options], { port, as: AS, stop: 'SIGINT' });
+  // It listens before it takes connections.
+  const asked = [tool('pg_isready'), '-q', '-h', '127.0.0.1', '-p', `${port}`];
+  for (let tries = 0; (await run(asked, { netns: bench.netns('server') })).code !== 0; tries++) {
+    if (tries > 100) throw new Error('postgres takes no connections');
+    await sleep(50);
+  }
   const to = ['-h', bench.address, '-p', `${port}`, 'postgres'];
   const text = await bench.client([tool('pgbench'), '-n', ...args, ...to], { as: AS });
   mustSay(text, /number of failed transactions: 0 /);

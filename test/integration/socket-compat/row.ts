@@ -10,6 +10,8 @@ export interface Row {
   run(bench: Bench): Promise<void>;
   /** Modes that do not apply. */
   not?: readonly ModeName[];
+  /** Its connections carry one request: whether one is accelerated before it ends is a matter of microseconds. */
+  brief?: true;
   /** Goes into the document. */
   note?: string;
 }
