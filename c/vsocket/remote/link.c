@@ -15,6 +15,8 @@
 /* After a failure, doubled each time. */
 #define RESTART_NS UINT64_C(100000000)
 #define GONE_NS UINT64_C(1000000)
+/* How long who closes waits for those who are sending. */
+#define POSTING_NS UINT64_C(1000000000)
 /* How long a failed queue pair's receiver is waited for; descriptors that must not block belong to applications with more to do. */
 #define END_NS UINT64_C(300000000000)
 #define END_NONBLOCKING_NS UINT64_C(10000000000)
@@ -160,9 +162,12 @@ void vs_link_up(struct vs_link *l)
 void vs_link_destroy(struct vs_link *l)
 {
 	enum vs_locked k = vs_lock(&vs_poll_lock);
-	if (l->qp)
-		vs_verbs.destroy_qp(l->qp);
-	l->qp = NULL;
+	struct ibv_qp *qp = atomic_exchange(&l->qp, NULL);
+	/* Not for ever: it may be this very thread, in a signal handler. */
+	for (uint64_t start = vs_now_ns(); atomic_load(&l->posting) > 0 && vs_now_ns() - start < POSTING_NS;)
+		vs_sys_yield();
+	if (qp)
+		vs_verbs.destroy_qp(qp);
 	for (int i = 0; i < 3; i++) {
 		if (l->mr[i])
 			vs_verbs.dereg_mr(l->mr[i]);
@@ -200,6 +205,16 @@ static bool has_room(struct vs_link *l)
 	return usable(l);
 }
 
+/* Around everything that is sent: the application may close the connection while the agent sends for it. False: there is nothing to send with. */
+static bool begin_post(struct vs_link *l)
+{
+	atomic_fetch_add(&l->posting, 1);
+	if (usable(l))
+		return true;
+	atomic_fetch_sub(&l->posting, 1);
+	return false;
+}
+
 static bool post(struct vs_link *l, struct ibv_send_wr *wr)
 {
 	struct ibv_send_wr *bad;
@@ -216,14 +231,16 @@ static bool post(struct vs_link *l, struct ibv_send_wr *wr)
 /* Does not wait for room: there is some for notes, because data leaves it. */
 static bool post_note(struct vs_link *l, struct vs_note n)
 {
-	if (!usable(l))
+	if (!begin_post(l))
 		return false;
 	unsigned i = VS_RECVS + atomic_fetch_add(&l->next_note, 1) % (2 * VS_SENDS);
 	n.magic = VS_NOTE_MAGIC;
 	l->notes[i] = n;
 	struct ibv_sge sge = { (uintptr_t)&l->notes[i], sizeof n, l->mr[2]->lkey };
 	struct ibv_send_wr wr = { .sg_list = &sge, .num_sge = 1, .opcode = IBV_WR_SEND };
-	return post(l, &wr);
+	bool posted = post(l, &wr);
+	atomic_fetch_sub(&l->posting, 1);
+	return posted;
 }
 
 void vs_link_position(struct vs_link *l, uint8_t flags, uint64_t seen)
@@ -555,6 +572,8 @@ static bool op_start(const struct vs_conn *c)
 static bool post_data(struct vs_link *l, uint64_t at, size_t n, uint32_t size, uint32_t bell)
 {
 	uint32_t pos = (uint32_t)(at & (size - 1));
+	if (!begin_post(l))
+		return false;
 	struct ibv_sge sge = { (uintptr_t)vs_ring_of(l->c.slot, l->c.side) + pos, (uint32_t)n, l->mr[0]->lkey };
 	struct ibv_send_wr wr = {
 		.sg_list = &sge,
@@ -563,7 +582,9 @@ static bool post_data(struct vs_link *l, uint64_t at, size_t n, uint32_t size, u
 		.imm_data = htobe32((uint32_t)n | bell),
 		.wr.rdma = { .remote_addr = l->peer.ring + pos, .rkey = l->peer.rkey },
 	};
-	return post(l, &wr);
+	bool posted = post(l, &wr);
+	atomic_fetch_sub(&l->posting, 1);
+	return posted;
 }
 
 static bool op_sent(const struct vs_conn *c, int fd, uint64_t at, size_t n)

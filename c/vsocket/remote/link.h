@@ -45,7 +45,8 @@ struct vs_link {
 	uint64_t cookie[2], peer_cookie[2];
 	struct vs_qp_address own, peer;
 	/* the queue pair; made by the agent, destroyed under all locks */
-	struct ibv_qp *qp;
+	struct ibv_qp *_Atomic qp;
+	_Atomic uint32_t posting; /* threads that are about to send: they use the queue pair and the notes */
 	struct ibv_mr *mr[3]; /* ring we send, ring we receive, notes */
 	struct vs_note *notes; /* VS_RECVS to receive, then 2 * VS_SENDS to send */
 	uint32_t qp_number;
