@@ -85,10 +85,15 @@ int vs_twin_counts(int fd, uint64_t *sent, uint64_t *received)
 int vs_twin_sent(int fd, uint32_t *syn, uint64_t *bytes, bool *open)
 {
 	struct tcp_info info;
-	uint32_t unacked;
-	int r = get_info_unacked(fd, &info, &unacked);
+	uint32_t unacked = 0;
+	int r = syn ? get_info_unacked(fd, &info, &unacked) : get_info(fd, &info);
 	if (r < 0)
 		return r;
+	*open = info.tcpi_state == STATE_ESTABLISHED;
+	if (!syn) {
+		*bytes = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
+		return 0;
+	}
 	uint64_t acked = info.tcpi_bytes_acked + unacked - ((STATES_AFTER_OWN_FIN >> info.tcpi_state) & 1);
 	if (!*syn) {
 		uint64_t more = acked - (info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes);
@@ -97,7 +102,6 @@ int vs_twin_sent(int fd, uint32_t *syn, uint64_t *bytes, bool *open)
 		*syn = more ? VS_SYN_COUNTED : VS_SYN_NOT_COUNTED;
 	}
 	*bytes = acked - (*syn == VS_SYN_COUNTED);
-	*open = info.tcpi_state == STATE_ESTABLISHED;
 	return 0;
 }
 
@@ -257,7 +261,7 @@ bool vs_twin_forbids(int fd)
 }
 
 /* The counters of the answer's attribute INET_DIAG_INFO. */
-static void read_info(const unsigned char *p, size_t len, uint32_t unacked, struct vs_twin_facts *facts)
+static void read_info(const unsigned char *p, size_t len, struct vs_twin_facts *facts)
 {
 	struct rtattr head;
 	struct tcp_info info;
@@ -270,7 +274,8 @@ static void read_info(const unsigned char *p, size_t len, uint32_t unacked, stru
 			memset(&info, 0, sizeof info);
 			memcpy(&info, p + sizeof head, body < sizeof info ? body : sizeof info);
 			facts->counted = true;
-			facts->sent = sent_of(&info, unacked);
+			/* Not by what is acknowledged: that queue was looked at earlier, and what has been written since would be missing. */
+			facts->sent = info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes;
 			facts->received = received_of(&info);
 		}
 		size_t step = RTA_ALIGN(head.rta_len);
@@ -336,7 +341,7 @@ int vs_twin_ask(const struct vs_key *key, int side, uint64_t cookie, struct vs_t
 		return r;
 	const struct inet_diag_msg *m = NLMSG_DATA(&a.head);
 	*facts = (struct vs_twin_facts){ .uid = m->idiag_uid, .inode = m->idiag_inode };
-	read_info(a.bytes + ANSWER_FIXED, a.head.nlmsg_len - ANSWER_FIXED, m->idiag_wqueue, facts);
+	read_info(a.bytes + ANSWER_FIXED, a.head.nlmsg_len - ANSWER_FIXED, facts);
 	return !cookie || (m->id.idiag_cookie[0] == (uint32_t)cookie && m->id.idiag_cookie[1] == (uint32_t)(cookie >> 32));
 }
 

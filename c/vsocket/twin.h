@@ -31,7 +31,8 @@ uint64_t vs_twin_udp_receiver(const struct vs_endpoint *from, const struct vs_en
  * bytes that arrive. */
 bool vs_twin_forbids(int fd);
 
-/* Bytes the application side has ever written to the twin, exactly. `*syn`: of the connection's, 0 (unknown) at first: what the first answer
+/* Bytes the application side has ever written to the twin, exactly. `syn`: NULL for a connection inside the host, whose transmissions do
+ * not fail for want of a route. `*syn`: of the connection's, 0 (unknown) at first: what the first answer
  * has found out (enum vs_syn). `open`: established in both directions. Returns 0 or -errno: -ERANGE when it cannot be known any more. */
 int vs_twin_sent(int fd, uint32_t *syn, uint64_t *bytes, bool *open);
 

@@ -63,7 +63,7 @@ static void repair(struct vs_dir *d, int fd)
 {
 	uint64_t sent;
 	bool open;
-	if (vs_twin_sent(fd, &d->syn, &sent, &open) == 0 && vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
+	if (vs_twin_sent(fd, d->syn ? &d->syn : NULL, &sent, &open) == 0 && vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
 		atomic_store(&d->twin_sent, sent);
 	uint32_t bell = atomic_load(&d->bell);
 	if (VS_BELL_STATE(bell) == VS_RINGING)
@@ -231,7 +231,7 @@ static bool promote(const struct vs_conn *c, int fd, size_t n)
 	/* Writable: a doorbell will find room, even behind what is still to be sent. */
 	struct pollfd room = { .fd = fd, .events = POLLOUT };
 	if (atomic_load(&d->head) != tail || vs_sys_poll_now(&room, 1) != 1 || room.revents != POLLOUT || (!remote && !vs_helper_start(c)) ||
-	    vs_twin_sent(fd, &d->syn, &sent, &open) || !open)
+	    vs_twin_sent(fd, remote ? &d->syn : NULL, &sent, &open) || !open)
 		return false;
 	keep_options(c, fd);
 	uint32_t size = *(volatile uint32_t *)&d->ring_next;
