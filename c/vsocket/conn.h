@@ -64,6 +64,8 @@ void vs_rx_set_eager(const struct vs_conn *c, int fd);
 void vs_tx_demote(const struct vs_conn *c, int fd, enum vs_plain why);
 /* Stops reading the ring; unread bytes are moved to the twin by the sender. For handing the descriptor to strangers. */
 void vs_rx_demote(const struct vs_conn *c, int fd, enum vs_plain why);
+/* A descriptor has been attached: what the receiver has given back while nobody here could send it is sent. */
+void vs_tx_resume(const struct vs_conn *c, int fd);
 /* A descriptor that was passed on is used by the library again: its rings may be. */
 void vs_conn_returned(const struct vs_conn *c);
 

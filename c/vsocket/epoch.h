@@ -44,6 +44,8 @@ bool vs_tx_ring_asked(const struct vs_conn *c, int fd);
 /* Starts this process's helper thread if there is none; false when that is impossible. */
 bool vs_helper_start(const struct vs_conn *c);
 /* Asks the process at the other end to send what it has been given back, or to ring for what is in the ring. */
+/* Wakes the helper thread of the process that sends for an end. */
+void vs_helper_ask(const struct vs_conn *c, int side);
 void vs_helper_ask_peer(const struct vs_conn *c);
 
 #endif

@@ -241,6 +241,8 @@ static bool attach(int fd)
 	vs_unlock(&table_lock);
 	if (relax)
 		vs_set_attached(fd, &conn, true);
+	if (conn.slot)
+		vs_tx_resume(&conn, fd);
 	/* The other end may send through the ring already. */
 	uint32_t why = !conn.slot ? 0 : fd <= VS_FD_STDIO ? VS_PLAIN_STREAM : vs_twin_forbids(fd) ? VS_PLAIN_OPTION : 0;
 	if (why) {

@@ -89,9 +89,9 @@ bool vs_helper_start(const struct vs_conn *c)
 	return true;
 }
 
-void vs_helper_ask_peer(const struct vs_conn *c)
+void vs_helper_ask(const struct vs_conn *c, int side)
 {
-	uint32_t row = atomic_load(&c->slot->end[!c->side].helper);
+	uint32_t row = atomic_load(&c->slot->end[side].helper);
 	if (row == 0 || row > VS_HELPERS)
 		return;
 	/* All who wait: the thread of a process that had the row before and is ending may be one of them still. */
@@ -105,3 +105,5 @@ void vs_conn_forked(void)
 	atomic_store(&impossible, false);
 	atomic_store(&start_lock, 0);
 }
+
+void vs_helper_ask_peer(const struct vs_conn *c) { vs_helper_ask(c, !c->side); }

@@ -502,6 +502,17 @@ void vs_tx_demote(const struct vs_conn *c, int fd, enum vs_plain why)
 		vs_unlock(&d->tx_lock);
 }
 
+void vs_tx_resume(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_tx(c);
+	if (VS_BELL_STATE(atomic_load(&d->bell)) != VS_FROZEN || !lock_tx(c, fd))
+		return;
+	bool more = vs_tx_give_back(c, fd) == -EAGAIN;
+	vs_unlock(&d->tx_lock);
+	if (more && vs_helper_start(c))
+		vs_helper_ask(c, c->side);
+}
+
 void vs_tx_closing(const struct vs_conn *c, int fd, bool goes_on)
 {
 	struct vs_dir *d = vs_tx(c);

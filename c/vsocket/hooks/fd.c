@@ -313,6 +313,9 @@ VS_EXPORT int shutdown(int fd, int how)
 	vs_acts++;
 	if (u)
 		vs_udp_refuse(u, VS_PLAIN_SHUT);
+	/* Also of one that came back from somewhere and was not used since: what its receiver has given back goes before the end. */
+	if (how != SHUT_RD && vs_fd_use(fd, &c) == VS_USE_COUNTED)
+		vs_fd_native_done(fd);
 	if (how != SHUT_RD && vs_fd_conn_checked(fd, &c))
 		vs_tx_closing(&c, fd, false);
 	return REAL(shutdown)(fd, how);
