@@ -497,6 +497,23 @@ struct vs_slot *vs_arena_find(const struct vs_key *key, uint32_t *gen)
 	return s;
 }
 
+bool vs_arena_find_cookie(uint64_t cookie, struct vs_key *key, int *side)
+{
+	bool found = false;
+	if (!vs_arena || cookie == 0 || !lock_arena(LOCK_MS))
+		return false;
+	for (uint32_t i = 0, n = vs_arena->used_end; i < n && i < VS_SLOTS && !found; i++) {
+		const struct vs_slot *s = &vs_arena->slot[i];
+		for (int end = 0; end < 2 && !found && s->filed && (atomic_load(&s->gen) & 1); end++) {
+			found = atomic_load(&s->end[end].cookie) == cookie;
+			*key = s->key;
+			*side = end;
+		}
+	}
+	vs_unlock(&vs_arena->lock);
+	return found;
+}
+
 void vs_arena_unfile(struct vs_slot *slot)
 {
 	if (!lock_arena(LOCK_MS))

@@ -28,6 +28,9 @@ struct vs_slot *vs_arena_attach(const struct vs_key *key, int side, uint64_t coo
 /* The slot of a connection, without becoming an end of it; NULL when there is none. */
 struct vs_slot *vs_arena_find(const struct vs_key *key, uint32_t *gen);
 
+/* The same by the socket of one end, for a connection whose addresses the kernel has forgotten. */
+bool vs_arena_find_cookie(uint64_t cookie, struct vs_key *key, int *side);
+
 /* A slot that must not be met by others any more (its other end belongs to the past); its holder keeps using it natively. */
 void vs_arena_unfile(struct vs_slot *slot);
 

@@ -157,11 +157,23 @@ bool vs_fd_conn_checked(int fd, struct vs_conn *c)
 	return false;
 }
 
+/* A connection that is over, and of which this user's arena knows. */
+static bool find_past(int fd, uint64_t *cookie, struct vs_key *key, int *side)
+{
+	socklen_t len = sizeof *cookie;
+	return vs_arena && vs_twin_is_over(fd) && vs_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, cookie, &len) >= 0 &&
+	       vs_arena_find_cookie(*cookie, key, side);
+}
+
 /* Finds out what an unknown descriptor is. */
 static uint64_t classify(int fd)
 {
-	uint64_t w;
+	uint64_t w, cookie;
+	struct vs_key key;
+	int side;
 	enum vs_kind kind = vs_twin_glance(fd);
+	if (kind == VS_KIND_WAITING && find_past(fd, &cookie, &key, &side))
+		kind = VS_KIND_LOCAL;
 	if (kind == VS_KIND_WAITING)
 		return VS_FD_UNKNOWN;
 	if (kind != VS_KIND_OTHER)
@@ -195,6 +207,8 @@ static bool attach(int fd)
 		return false;
 	}
 	enum vs_kind kind = vs_twin_identify(fd, &cookie, &key, &side);
+	if (kind == VS_KIND_WAITING && find_past(fd, &cookie, &key, &side))
+		kind = VS_KIND_LOCAL;
 	if (kind != VS_KIND_LOCAL && !(kind == VS_KIND_REMOTE && vs_remote && cookie)) {
 		vs_fd_refuse(fd);
 		return false;

@@ -18,6 +18,7 @@
 #define SO_NETNS_COOKIE 71
 #endif
 #define STATE_ESTABLISHED 1
+#define STATE_CLOSED 7
 /* States in which the peer's FIN has arrived; it counts as a byte in tcpi_bytes_received. */
 #define STATES_AFTER_FIN ((1u << 6) | (1u << 7) | (1u << 8) | (1u << 9) | (1u << 11))
 
@@ -68,6 +69,12 @@ static int get_info_unacked(int fd, struct tcp_info *info, uint32_t *unacked)
 static uint64_t received_of(const struct tcp_info *info)
 {
 	return info->tcpi_bytes_received - ((STATES_AFTER_FIN >> info->tcpi_state) & 1);
+}
+
+bool vs_twin_is_over(int fd)
+{
+	struct tcp_info info;
+	return get_info(fd, &info) == 0 && info.tcpi_state == STATE_CLOSED && info.tcpi_bytes_received > 0;
 }
 
 int vs_twin_counts(int fd, uint64_t *sent, uint64_t *received)

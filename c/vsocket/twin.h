@@ -18,6 +18,10 @@ enum vs_kind vs_twin_identify(int fd, uint64_t *cookie, struct vs_key *key, int 
 /* The kind alone, with fewer questions: for a second an address that was another host's is taken for one without asking. */
 enum vs_kind vs_twin_glance(int fd);
 
+/* Whether `fd` is a TCP socket whose connection has ended in both directions: the kernel does not tell the peer's address any more, and what the
+ * application has not read may lie in a ring. */
+bool vs_twin_is_over(int fd);
+
 /* An address as keys have it: IPv4 as mapped IPv6. `*scope` is set for IPv6. False for other families. */
 bool vs_twin_endpoint(const struct sockaddr_storage *ss, struct vs_endpoint *e, uint32_t *scope);
 bool vs_twin_is_v4(const struct vs_endpoint *e);
