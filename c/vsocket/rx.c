@@ -24,6 +24,8 @@
 #define SMALL_IOV 16
 /* How long a descriptor that is handed to a stranger waits for a sender who is stopped in the middle of a message. */
 #define DEMOTE_MS 10000
+/* And for what the kernel has and does not deliver: a full receive queue can hold a connection up for as long as TCP backs off. */
+#define ARRIVAL_MS 120000
 
 __thread uint32_t vs_acts __attribute__((tls_model("initial-exec")));
 /* When this thread last asked a twin whether the stream has ended. */
@@ -675,13 +677,14 @@ long vs_conn_recv(const struct vs_conn *c, int fd, struct vs_cursor *to, int fla
 	}
 }
 
-/* Whether something that the sender has written to the twin, or is writing, has not come yet. Under both locks, so that nothing new is
- * begun. */
-static bool on_its_way(const struct vs_conn *c, int fd)
+/* Whether something that the sender has written to the twin has not come yet (`*writes`: or is being written). Under both locks, so that
+ * nothing new is begun. */
+static bool on_its_way(const struct vs_conn *c, int fd, bool *writes)
 {
 	struct vs_dir *d = vs_rx(c);
 	struct vs_twin_facts facts;
-	if (atomic_load(&d->native_senders) > 0)
+	*writes = atomic_load(&d->native_senders) > 0;
+	if (*writes)
 		return true;
 	return know_twin_read(d, fd) && vs_twin_ask(&c->slot->key, !c->side, atomic_load(&c->slot->end[!c->side].cookie), &facts) == 1 && facts.counted &&
 	       d->twin_read < facts.sent;
@@ -706,9 +709,10 @@ static unsigned char *read_all(const struct vs_conn *c, int fd, size_t *len, boo
 		*ended = r <= 0 && r != -EAGAIN;
 		if (r != -EAGAIN)
 			continue;
-		if (!on_its_way(c, fd))
+		bool writes;
+		if (!on_its_way(c, fd, &writes))
 			break;
-		if (vs_now_ns() - start > DEMOTE_MS * UINT64_C(1000000)) {
+		if (vs_now_ns() - start > (writes ? DEMOTE_MS : ARRIVAL_MS) * UINT64_C(1000000)) {
 			*more = true;
 			break;
 		}
