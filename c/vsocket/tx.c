@@ -23,6 +23,8 @@
 /* Pure spinning, before the CPU is offered to others between looks. */
 #define PURE_SPIN_NS 2000u
 #define WORTH_BYTES ((size_t)16 << 10)
+/* How long a call that must not block waits for the lock. */
+#define BUSY_MS 2
 
 const struct vs_remote_ops *vs_remote;
 
@@ -71,12 +73,13 @@ static void repair(struct vs_dir *d, int fd)
 }
 
 /* Takes tx_lock; false when the slot is another connection's by now, or when this thread is in a signal handler on top of the
- * owner. */
-static bool lock_tx(const struct vs_conn *c, int fd)
+ * owner. `*late`: after `limit_ms` somebody had it still. */
+static bool lock_tx_within(const struct vs_conn *c, int fd, uint32_t limit_ms, bool *late)
 {
 	struct vs_dir *d = vs_tx(c);
-	enum vs_locked l = vs_lock(&d->tx_lock);
-	if (l == VS_LOCK_NESTED)
+	enum vs_locked l = vs_lock_within(&d->tx_lock, limit_ms);
+	*late = l == VS_LOCK_LATE;
+	if (l == VS_LOCK_NESTED || l == VS_LOCK_LATE)
 		return false;
 	if (!vs_conn_current(c)) {
 		vs_unlock(&d->tx_lock);
@@ -86,6 +89,12 @@ static bool lock_tx(const struct vs_conn *c, int fd)
 	if (l == VS_LOCK_STOLEN)
 		repair(d, fd);
 	return true;
+}
+
+static bool lock_tx(const struct vs_conn *c, int fd)
+{
+	bool late;
+	return lock_tx_within(c, fd, VS_NO_LIMIT, &late);
 }
 
 bool vs_tx_send_bell(struct vs_dir *d, int fd)
@@ -446,9 +455,18 @@ long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int f
 {
 	struct vs_dir *d = vs_tx(c);
 	size_t total = from->left;
+	bool late;
 	*done = 0;
-	if (!lock_tx(c, fd))
-		return VS_NATIVE;
+	/* A receiver that hands its descriptor on has the lock until all that we have sent is there; meanwhile we must be able to receive, or the
+	 * kernel drops, when its queue is full, the acknowledgements of what he waits for. */
+	if (!lock_tx_within(c, fd, BUSY_MS, &late)) {
+		if (!late)
+			return VS_NATIVE;
+		if (is_nonblocking(fd, flags))
+			return -EAGAIN;
+		if (!lock_tx(c, fd))
+			return VS_NATIVE;
+	}
 	long r = 0;
 	if (__builtin_expect(VS_BELL_STATE(atomic_load_explicit(&d->bell, memory_order_relaxed)) == VS_FROZEN, 0))
 		r = settle_given_back(c, fd, flags);
