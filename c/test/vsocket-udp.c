@@ -462,6 +462,7 @@ static void bad_arguments(int c, int s)
 	vk_result("send", send(a, (void *)1, 10, 0));
 	send(a, "x", 1, 0);
 	vk_result("recv", recv(b, (void *)1, 10, MSG_DONTWAIT));
+	vk_result("sendto", sendto(a, "x", 1, 0, (void *)1, sizeof(struct sockaddr_in)));
 	vk_result("urgent", recv(b, (char[1]){ 0 }, 1, MSG_OOB | MSG_DONTWAIT));
 	vk_result("listen", listen(a, 1));
 	vk_result("accept", accept(a, NULL, NULL));

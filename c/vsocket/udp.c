@@ -156,7 +156,7 @@ static bool name_of(const struct msghdr *m, struct vs_endpoint *to)
 {
 	struct sockaddr_storage ss;
 	uint32_t scope = 0;
-	if (m->msg_namelen < sizeof(struct sockaddr_in) || m->msg_namelen > sizeof ss)
+	if ((uintptr_t)m->msg_name < LOWEST_ADDRESS || m->msg_namelen < sizeof(struct sockaddr_in) || m->msg_namelen > sizeof ss)
 		return false;
 	memset(&ss, 0, sizeof ss);
 	memcpy(&ss, m->msg_name, m->msg_namelen);
