@@ -12,8 +12,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-/* The call with which a connection is attached: short exchanges (one request, one answer, close) are not worth it. */
-#define ATTACH_AT 2
+/* The transfer with which a connection is attached: one request, one answer and close are not worth it. */
+#define ATTACH_AT 3
 /* To other hosts searches are made, which cost more. */
 #define ATTACH_REMOTE_AT 8
 
@@ -266,14 +266,14 @@ static bool attach(int fd)
 	return done;
 }
 
-/* The first call on a socket of our own making needs no answer yet: it is the kernel's whatever the socket is, and questions would make
- * connections slower to begin. True when it was counted as under way. */
+/* The first calls on a socket of our own making need no answer yet: they are the kernel's whatever the socket is, and questions would make
+ * short connections slower. True when this one was counted as under way. */
 static bool untouched(int fd, uint64_t w)
 {
 	struct vs_fd f = vs_fd_unpack(w);
-	if (!f.fresh || f.busy || f.ops > 0 || vs_book)
+	if (!f.fresh || f.busy || f.ops + 1 >= ATTACH_AT || vs_book)
 		return false;
-	f.ops = 1;
+	f.ops++;
 	atomic_fetch_add(&in_flight[fd], 1);
 	if (atomic_compare_exchange_strong(&vs_fds[fd], &w, vs_fd_pack(f)))
 		return true;

@@ -53,6 +53,9 @@ bool vs_hook_send(int fd, const struct iovec *iov, int count, int flags, ssize_t
 	if (use != VS_USE_CONN) {
 		if (use == VS_USE_COUNTED)
 			n->counted = VS_N_FD;
+		/* The kernel's count of what was read says nothing sure of a stream that has had urgent data. */
+		if (flags & MSG_OOB)
+			vs_fd_refuse(fd);
 		return false;
 	}
 	struct vs_cursor from;
