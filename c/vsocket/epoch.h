@@ -30,7 +30,7 @@ static inline void vs_corrupt(struct vs_dir *d) { atomic_fetch_or(&d->plain, VS_
 void vs_tx_end_ring(struct vs_dir *d);
 
 /* One byte on the twin tells whoever waits on it (the bell's word is RINGING). False when the receiver is gone. Under tx_lock. */
-bool vs_tx_ring_bell(struct vs_dir *d, int fd, uint32_t epoch);
+bool vs_tx_ring_bell(struct vs_dir *d, int fd);
 /* Only the byte: the word says RUNG already. */
 bool vs_tx_send_bell(struct vs_dir *d, int fd);
 

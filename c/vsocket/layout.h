@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define VS_MAGIC UINT64_C(0x316b636f73766b72) /* "rkvsock1" */
-#define VS_VERSION 7
+#define VS_VERSION 8
 #define VS_SLOTS 4096
 #define VS_BUCKETS 8192
 #define VS_RING_MIN (UINT32_C(64) << 10)
@@ -28,7 +28,7 @@
 #define VS_BOUNDARIES 4
 #define VS_LINE 64
 
-/* What the doorbell word of a direction says, in its low three bits; above them is the ring epoch it is valid in. */
+/* What the doorbell word of a direction says, in its low four bits; above them is the ring epoch it is valid in. */
 enum vs_bell {
 	VS_AWAKE,   /* the receiver looks at the ring by itself: do not ring */
 	VS_ARMED,   /* the ring is empty and the receiver may sleep: the next data needs a doorbell */
@@ -37,12 +37,16 @@ enum vs_bell {
 	VS_SEEN,    /* as RUNG, but an edge-triggered waiter has used up its edge: new data needs another doorbell (or post) */
 	VS_FROZEN,  /* the receiver has left the ring: the sender must move what is in it to the twin before it sends anything else */
 	VS_LISTED,  /* the receiver waits in an epoll set: the next data must be posted on its board */
+	/* As RINGING, and the receiver has read the ring to its end meanwhile. With AWAKE, ARMED or LISTED: what the sender makes of it. */
+	VS_ANSWERED = 8,
 };
-#define VS_BELL(epoch, state) ((uint32_t)(epoch) << 3 | (state))
-#define VS_BELL_STATE(word) ((word)&7u)
-#define VS_BELL_EPOCH(word) ((word) >> 3)
+#define VS_BELL(epoch, state) ((uint32_t)(epoch) << 4 | (uint32_t)(state))
+#define VS_BELL_STATE(word) ((word)&15u)
+#define VS_BELL_EPOCH(word) ((word) >> 4)
+/* The sender is between the doorbell's byte and its word. */
+#define VS_BELL_IS_RINGING(word) (VS_BELL_STATE(word) == VS_RINGING || (VS_BELL_STATE(word) & VS_ANSWERED))
 /* Epoch numbers as the doorbell word can hold them. */
-#define VS_EPOCH_MASK UINT32_C(0x1fffffff)
+#define VS_EPOCH_MASK UINT32_C(0x0fffffff)
 
 /* The start of an epoch. */
 struct vs_boundary {
@@ -85,6 +89,7 @@ struct vs_dir {
 	_Atomic uint8_t twin_read_known; /* not bool: others can write here, and a bool may hold nothing but 0 and 1 */
 	_Atomic uint32_t rx_error; /* an errno that the twin has told and the application has not heard yet */
 	uint64_t twin_read;	/* twin bytes ever read */
+	uint8_t bell_owed;		 /* the doorbell of an ANSWERED word is still to be taken off the twin */
 	uint32_t spin_ns;	/* how long a blocked reader looks at the ring before it sleeps */
 	_Atomic uint32_t eager; /* somebody may wait in the kernel without our knowing: arm whenever the ring is empty */
 	_Atomic uint32_t expecting; /* the queue pair from the other host may begin a ring epoch, or is in one (remote/) */

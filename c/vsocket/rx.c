@@ -145,9 +145,9 @@ static bool settle_remote(const struct vs_conn *c, int fd, uint32_t e, enum vs_b
 static inline uint32_t bell_at_rest(struct vs_dir *d)
 {
 	uint32_t bell = atomic_load(&d->bell);
-	if (__builtin_expect(VS_BELL_STATE(bell) != VS_RINGING, 1))
+	if (__builtin_expect(!VS_BELL_IS_RINGING(bell), 1))
 		return bell;
-	for (uint64_t start = 0; VS_BELL_STATE(bell) == VS_RINGING; bell = atomic_load(&d->bell)) {
+	for (uint64_t start = 0; VS_BELL_IS_RINGING(bell); bell = atomic_load(&d->bell)) {
 		start = start ? start : vs_now_ns();
 		if (vs_now_ns() - start > RINGING_NS)
 			break;
@@ -163,19 +163,37 @@ static bool sender_was_killed(struct vs_dir *d)
 	return owner != 0 && vs_gone((int)owner);
 }
 
-/* The ring is empty: takes the doorbells away and asks for the notice that is wanted. True when data came meanwhile. */
-static bool settle(const struct vs_conn *c, int fd, uint32_t e, enum vs_bell want)
+/* The data was quicker than its doorbell: leaves it to the sender to ask for what is wanted. False when he has finished meanwhile. */
+static bool answer(struct vs_dir *d, uint32_t e, enum vs_bell want)
+{
+	uint32_t bell = atomic_load(&d->bell);
+	if (VS_BELL_EPOCH(bell) != e || !VS_BELL_IS_RINGING(bell))
+		return false;
+	d->bell_owed = 1;
+	return bell == VS_BELL(e, VS_ANSWERED | want) || atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, VS_ANSWERED | want));
+}
+
+/* The ring is empty: takes the doorbells away and asks for the notice that is wanted. True when data came meanwhile. `patient`: a doorbell
+ * that is on its way is waited for, so that it does not wake whoever sleeps next, nor lies in the twin when the socket is closed. */
+static bool settle(const struct vs_conn *c, int fd, uint32_t e, enum vs_bell want, bool patient)
 {
 	struct vs_dir *d = vs_rx(c);
 	if (vs_is_remote(c))
 		return settle_remote(c, fd, e, want);
-	/* When the data was quicker than its doorbell, that comes in a moment, and must not lie in the twin when the socket is closed. */
+	if (!patient && answer(d, e, want))
+		return atomic_load(&d->tail) != atomic_load_explicit(&d->head, memory_order_relaxed);
 	uint32_t bell = bell_at_rest(d), state = VS_BELL_STATE(bell);
 	if (VS_BELL_EPOCH(bell) != e)
 		return false;
-	if (state == VS_RINGING && sender_was_killed(d)) {
+	if (VS_BELL_IS_RINGING(bell) && sender_was_killed(d)) {
 		discard_bells(c, fd, e);
 		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, want));
+	}
+	if (d->bell_owed && !VS_BELL_IS_RINGING(bell)) {
+		uint64_t sent = atomic_load(&d->twin_sent);
+		if (know_twin_read(d, fd) && sent > d->twin_read)
+			discard(d, fd, sent - d->twin_read);
+		d->bell_owed = d->twin_read < sent;
 	}
 	if (state == VS_RUNG || state == VS_SEEN) {
 		uint64_t sent = atomic_load(&d->twin_sent);
@@ -264,7 +282,7 @@ static long read_plain(const struct vs_conn *c, int fd, uint32_t e, struct vs_cu
 	return r;
 }
 
-static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cursor *to, int flags)
+static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cursor *to, int flags, bool patient)
 {
 	struct vs_dir *d = vs_rx(c);
 	if (vs_is_remote(c))
@@ -295,7 +313,7 @@ static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cur
 				vs_remote->consumed(c);
 			if (head + n == end) {
 				/* Data that came meanwhile were perhaps not posted, because they lay behind a doorbell. */
-				struct vs_board *b = settle(c, fd, e, want) && want == VS_LISTED ? vs_board_at(atomic_load(&d->board)) : NULL;
+				struct vs_board *b = settle(c, fd, e, want, patient) && want == VS_LISTED ? vs_board_at(atomic_load(&d->board)) : NULL;
 				if (b)
 					vs_board_post(b, vs_board_bit(c->slot, c->side));
 			} else if (want != VS_AWAKE) {
@@ -322,7 +340,7 @@ static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cur
 			vs_remote->consumed(c);
 		return VS_NATIVE;
 	}
-	return settle(c, fd, e, wanted(c)) ? VS_NATIVE : -EAGAIN;
+	return settle(c, fd, e, wanted(c), patient) ? VS_NATIVE : -EAGAIN;
 }
 
 /* The kernel tells an error once. When there is data to be returned first, it is kept for the next call. */
@@ -345,7 +363,7 @@ static long read_once(const struct vs_conn *c, int fd, struct vs_cursor *to, int
 			vs_corrupt(d);
 			return -ECONNRESET;
 		}
-		long r = vs_epoch_is_ring(e) ? read_ring(c, fd, e, to, flags) : read_plain(c, fd, e, to, flags);
+		long r = vs_epoch_is_ring(e) ? read_ring(c, fd, e, to, flags, check) : read_plain(c, fd, e, to, flags);
 		bool some = to->left < before;
 		/* A read ends before urgent data. */
 		if (some && (atomic_load_explicit(&d->plain, memory_order_relaxed) & VS_PLAIN_URGENT))
@@ -474,7 +492,7 @@ static bool ask(const struct vs_conn *c, int fd, bool kernel)
 	if (!lock_rx(c, fd))
 		return true;
 	uint32_t e = atomic_load(&d->epoch_rx);
-	bool empty = !vs_rx_ring_ready(c) && !(vs_epoch_is_ring(e) && settle(c, fd, e, kernel ? VS_ARMED : wanted(c)));
+	bool empty = !vs_rx_ring_ready(c) && !(vs_epoch_is_ring(e) && settle(c, fd, e, kernel ? VS_ARMED : wanted(c), true));
 	vs_unlock(&d->rx_lock);
 	return empty;
 }
@@ -497,6 +515,12 @@ bool vs_rx_quiet(const struct vs_conn *c, int fd)
 		return true;
 	case VS_RINGING:
 		return false;
+	case VS_ANSWERED | VS_AWAKE:
+	case VS_ANSWERED | VS_ARMED:
+	case VS_ANSWERED | VS_LISTED:
+		if (bell != (asked | VS_ANSWERED))
+			vs_rx_list(c, fd);
+		return true;
 	case VS_RUNG:
 	case VS_SEEN:
 		vs_rx_list(c, fd);
@@ -512,7 +536,7 @@ bool vs_rx_edge_used(const struct vs_conn *c)
 	uint32_t bell = bell_at_rest(d), state = VS_BELL_STATE(bell);
 	if (state == VS_AWAKE || state == VS_RUNG)
 		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(VS_BELL_EPOCH(bell), state == VS_AWAKE ? VS_LISTED : VS_SEEN));
-	return state != VS_RINGING;
+	return !VS_BELL_IS_RINGING(bell);
 }
 
 bool vs_rx_is_edge_used(const struct vs_conn *c)
@@ -554,7 +578,7 @@ bool vs_rx_announce(const struct vs_conn *c, int fd)
 	struct vs_dir *d = vs_rx(c);
 	if (!lock_rx(c, fd))
 		return false;
-	uint32_t bell = atomic_load(&d->bell), state = VS_BELL_STATE(bell);
+	uint32_t bell = bell_at_rest(d), state = VS_BELL_STATE(bell);
 	bool silent = (state == VS_AWAKE || state == VS_LISTED) &&
 		      atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(VS_BELL_EPOCH(bell), VS_ARMED));
 	if (silent && vs_is_remote(c))
@@ -572,7 +596,8 @@ void vs_rx_set_eager(const struct vs_conn *c, int fd)
 		return;
 	/* Briefly waited for, so that the doorbell does not come when the data has been read. */
 	for (uint64_t start = vs_now_ns(); vs_now_ns() - start < 2000000;) {
-		if (VS_BELL_STATE(atomic_load(&d->bell)) != VS_ARMED && VS_BELL_STATE(atomic_load(&d->bell)) != VS_RINGING)
+		uint32_t bell = atomic_load(&d->bell);
+		if (VS_BELL_STATE(bell) != VS_ARMED && !VS_BELL_IS_RINGING(bell))
 			break;
 		vs_sys_yield();
 	}
@@ -838,7 +863,7 @@ static void close_rx(const struct vs_conn *c, int fd)
 		struct linger reset = { 1, 0 };
 		vs_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 	} else if (vs_epoch_is_ring(atomic_load(&d->epoch_rx))) {
-		settle(c, fd, atomic_load(&d->epoch_rx), VS_AWAKE);
+		settle(c, fd, atomic_load(&d->epoch_rx), VS_AWAKE, true);
 	}
 	vs_unlock(&d->rx_lock);
 }

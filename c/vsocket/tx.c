@@ -61,15 +61,23 @@ static void end_for_call(const struct vs_conn *c, int fd)
 	end_ring(c, fd);
 }
 
+/* The doorbell's byte is in the twin, or never will be. */
+static void rung(struct vs_dir *d)
+{
+	uint32_t bell = atomic_load(&d->bell), next;
+	do
+		next = VS_BELL_STATE(bell) & VS_ANSWERED ? bell & ~(uint32_t)VS_ANSWERED : VS_BELL(VS_BELL_EPOCH(bell), VS_RUNG);
+	while (!atomic_compare_exchange_weak(&d->bell, &bell, next));
+}
+
 static void repair(struct vs_dir *d, int fd)
 {
 	uint64_t sent;
 	bool open;
 	if (vs_twin_sent(fd, d->syn ? &d->syn : NULL, &sent, &open) == 0 && vs_epoch_is_ring(atomic_load(&d->epoch_tx)))
 		atomic_store(&d->twin_sent, sent);
-	uint32_t bell = atomic_load(&d->bell);
-	if (VS_BELL_STATE(bell) == VS_RINGING)
-		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(VS_BELL_EPOCH(bell), VS_RUNG));
+	if (VS_BELL_IS_RINGING(atomic_load(&d->bell)))
+		rung(d);
 }
 
 /* Takes tx_lock; false when the slot is another connection's by now, or when this thread is in a signal handler on top of the
@@ -115,10 +123,10 @@ bool vs_tx_send_bell(struct vs_dir *d, int fd)
 	return r == 1;
 }
 
-bool vs_tx_ring_bell(struct vs_dir *d, int fd, uint32_t epoch)
+bool vs_tx_ring_bell(struct vs_dir *d, int fd)
 {
 	bool sent = vs_tx_send_bell(d, fd);
-	atomic_store(&d->bell, VS_BELL(epoch, VS_RUNG));
+	rung(d);
 	return sent;
 }
 
@@ -130,7 +138,7 @@ static bool post(const struct vs_conn *c, struct vs_board *b, int fd, uint32_t e
 	if (!vs_board_post(b, vs_board_bit(c->slot, !c->side)))
 		return true;
 	/* Else he has found it already. */
-	return !atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(epoch, VS_RINGING)) || vs_tx_ring_bell(d, fd, epoch);
+	return !atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(epoch, VS_RINGING)) || vs_tx_ring_bell(d, fd);
 }
 
 /* After new data in the ring (a full fence lies in between). False when nobody will read it. */
@@ -153,7 +161,7 @@ static bool notify_here(const struct vs_conn *c, int fd, uint32_t epoch)
 		/* An epoll set tells by the post whether the doorbell means something new. */
 		if ((b = vs_board_at(atomic_load(&d->board))))
 			vs_board_post(b, vs_board_bit(c->slot, !c->side));
-		return vs_tx_ring_bell(d, fd, epoch);
+		return vs_tx_ring_bell(d, fd);
 	}
 }
 

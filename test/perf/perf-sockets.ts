@@ -154,6 +154,7 @@ export const plan = ({ rounds, duration_ms, scale }: Effort): Plan => {
       ends: { env },
       shared: true,
       stop: 'SIGINT',
+      ready: [postgresTool('pg_isready'), '-q', '-h', pgFolder, '-p', `${port}`],
     });
     return Number(text.match(/^tps = ([\d.]+)/m)?.[1]) / 1000;
   };

@@ -3,6 +3,7 @@
  * the exit code is 1 only when something could not be measured.
  *
  *   npm run perf -- --only send --only qps   the files with these words in their names
+ *   npm run perf -- --probe redis            the probes with a word in their names, and the targets that need no other
  *   npm run perf -- --short                  one round of short measurements: shows that all works, not how fast it is
  *   npm run perf -- --json                   one JSON document on standard output
  *
@@ -73,12 +74,21 @@ function print({ title, rounds, probes, verdicts, error }: Group): void {
 const { values } = parseArgs({
   options: {
     only: { type: 'string', multiple: true, default: [] },
+    probe: { type: 'string', multiple: true, default: [] },
     short: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
 });
 requireAll(['gcc', 'taskset', 'ibv_devinfo', 'ib_write_bw', 'ucx_perftest', 'iperf3']);
 const effort = values.short ? SHORT : FULL;
+const named = (name: string): boolean =>
+  values.probe.length === 0 || values.probe.some((word) => name.includes(word));
+/** Of the plan what --probe names. */
+const chosen = (plan: Plan): Plan => ({
+  ...plan,
+  probes: plan.probes.filter(({ name }) => named(name)),
+  targets: plan.targets.filter(({ probe, of }) => named(probe) && (of === undefined || named(of))),
+});
 const files = readdirSync(import.meta.dirname)
   .filter((name) => /^perf-.*\.ts$/.test(name))
   .filter((name) => values.only.length === 0 || values.only.some((word) => name.includes(word)))
@@ -86,7 +96,7 @@ const files = readdirSync(import.meta.dirname)
 const groups: Group[] = [];
 for (const file of files) {
   const { plan } = (await import(`./${file}`)) as { plan: (effort: Effort) => Plan };
-  const group = await measure(file.slice('perf-'.length, -'.ts'.length), plan(effort));
+  const group = await measure(file.slice('perf-'.length, -'.ts'.length), chosen(plan(effort)));
   groups.push(group);
   if (!values.json) print(group);
 }

@@ -41,10 +41,12 @@ interface TwoEnds {
   shared?: boolean;
   /** Asks the server to end, where it must not be killed. */
   stop?: NodeJS.Signals;
+  /** Succeeds when a server that listens answers, too. */
+  ready?: readonly string[];
 }
 
 /** Starts the server on one core, the client on the other, and gives the client's output; the server may run for ever. */
-export async function twoEnds({ server, client, port, ends, shared, stop }: TwoEnds): Promise<string> {
+export async function twoEnds({ server, client, port, ends, shared, stop, ready }: TwoEnds): Promise<string> {
   const start = (core: number, argv: readonly string[], netns?: string, more = {}): Program =>
     new Program(shared ? [...argv] : pinned(core, argv), {
       netns,
@@ -54,6 +56,8 @@ export async function twoEnds({ server, client, port, ends, shared, stop }: TwoE
   const first = start(CORES.server, server, ends.server, ends.serverEnv);
   try {
     await until('the server listens', () => !first.alive || listensOn(first.pid, port));
+    const answers = async () => !ready || (await start(CORES.client, ready, ends.client).ended).code === 0;
+    await until('the server answers', async () => !first.alive || (await answers()));
     const ended = await start(CORES.client, client, ends.client).ended;
     if (ended.code !== 0)
       throw new Error(`${client.join(' ')}: ${describeEnd(ended)}\nserver: ${first.stderr}`);

@@ -288,7 +288,7 @@ static void ring_now(struct vs_link *l)
 		return;
 	if (!atomic_compare_exchange_strong(&d->bell, &armed, VS_BELL(e, VS_RINGING)))
 		return;
-	if (vs_tx_ring_bell(d, l->fd, e))
+	if (vs_tx_ring_bell(d, l->fd))
 		post_note(l, (struct vs_note){ .kind = VS_NOTE_BELL });
 }
 
@@ -659,7 +659,7 @@ static bool op_end(const struct vs_conn *c, int fd)
 	const uint64_t limit = end_limit(fd);
 	/* He may have read all that he knew of, and be about to ask for a doorbell that nobody can ring any more when the epoch is over. And a socket
 	 * that has no owner any more answers with a reset. */
-	if (l->begun && (twin_ended(fd) || atomic_load(&d->tail) != atomic_load(&d->head)) && vs_tx_ring_bell(d, fd, VS_BELL_EPOCH(atomic_load(&d->bell))) &&
+	if (l->begun && (twin_ended(fd) || atomic_load(&d->tail) != atomic_load(&d->head)) && vs_tx_ring_bell(d, fd) &&
 	    has_room(l))
 		post_note(l, (struct vs_note){ .kind = VS_NOTE_BELL });
 	for (uint64_t start = vs_now_ns(); vs_now_ns() - start < limit; rest(start)) {

@@ -134,9 +134,13 @@ export function describeEnd(ended: Ended): string {
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Asks again every 5 ms until the answer is true; throws after the limit. */
-export async function until(what: string, answer: () => boolean, limit_ms = 10_000): Promise<void> {
+export async function until(
+  what: string,
+  answer: () => boolean | Promise<boolean>,
+  limit_ms = 10_000,
+): Promise<void> {
   const deadline = performance.now() + limit_ms;
-  while (!answer()) {
+  while (!(await answer())) {
     if (performance.now() > deadline) throw new Error(`waited ${limit_ms} ms in vain: ${what}`);
     await sleep(5);
   }
