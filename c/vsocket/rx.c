@@ -21,6 +21,8 @@
 #define PURE_SPIN_NS 2000u
 /* How long the doorbell of data that has been read is waited for. */
 #define RINGING_NS 20000u
+/* The same for a receiver whose waits we do not see. */
+#define UNSEEN_RINGING_NS 10000000u
 #define SMALL_IOV 16
 /* How long a descriptor that is handed to a stranger waits for a sender who is stopped in the middle of a message. */
 #define DEMOTE_MS 10000
@@ -141,15 +143,15 @@ static bool settle_remote(const struct vs_conn *c, int fd, uint32_t e, enum vs_b
 	return atomic_load(&d->tail) != atomic_load_explicit(&d->head, memory_order_relaxed);
 }
 
-/* The bell's word, when the sender is not in the middle of ringing. */
-static inline uint32_t bell_at_rest(struct vs_dir *d)
+/* The bell's word, when the sender is not in the middle of ringing, or has been so for `limit_ns`. */
+static inline uint32_t bell_at_rest(struct vs_dir *d, uint32_t limit_ns)
 {
 	uint32_t bell = atomic_load(&d->bell);
-	if (__builtin_expect(!VS_BELL_IS_RINGING(bell), 1))
+	if (__builtin_expect(!VS_BELL_IS_RINGING(bell), 1) || limit_ns == 0)
 		return bell;
 	for (uint64_t start = 0; VS_BELL_IS_RINGING(bell); bell = atomic_load(&d->bell)) {
 		start = start ? start : vs_now_ns();
-		if (vs_now_ns() - start > RINGING_NS)
+		if (vs_now_ns() - start > limit_ns)
 			break;
 		vs_sys_yield();
 	}
@@ -173,22 +175,30 @@ static bool answer(struct vs_dir *d, uint32_t e, enum vs_bell want)
 	return bell == VS_BELL(e, VS_ANSWERED | want) || atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, VS_ANSWERED | want));
 }
 
-/* The ring is empty: takes the doorbells away and asks for the notice that is wanted. True when data came meanwhile. `patient`: a doorbell
- * that is on its way is waited for, so that it does not wake whoever sleeps next, nor lies in the twin when the socket is closed. */
-static bool settle(const struct vs_conn *c, int fd, uint32_t e, enum vs_bell want, bool patient)
+/* The ring is empty: takes the doorbells away and asks for the notice that is wanted. True when data came meanwhile. A doorbell that is on
+ * its way is waited for `patience_ns`, so that it does not wake whoever sleeps next, nor lies in the twin when the socket is closed. */
+static bool settle(const struct vs_conn *c, int fd, uint32_t e, enum vs_bell want, uint32_t patience_ns)
 {
 	struct vs_dir *d = vs_rx(c);
 	if (vs_is_remote(c))
 		return settle_remote(c, fd, e, want);
-	if (!patient && answer(d, e, want))
-		return atomic_load(&d->tail) != atomic_load_explicit(&d->head, memory_order_relaxed);
-	uint32_t bell = bell_at_rest(d), state = VS_BELL_STATE(bell);
+	uint32_t bell = bell_at_rest(d, patience_ns < RINGING_NS ? patience_ns : RINGING_NS);
 	if (VS_BELL_EPOCH(bell) != e)
 		return false;
-	if (VS_BELL_IS_RINGING(bell) && sender_was_killed(d)) {
-		discard_bells(c, fd, e);
-		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, want));
+	if (VS_BELL_IS_RINGING(bell)) {
+		if (patience_ns > 0 && sender_was_killed(d)) {
+			discard_bells(c, fd, e);
+			atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(e, want));
+			return false;
+		}
+		/* Once only, if he is stopped. */
+		if (patience_ns > RINGING_NS && !(VS_BELL_STATE(bell) & VS_ANSWERED))
+			bell_at_rest(d, patience_ns);
+		if (answer(d, e, want))
+			return atomic_load(&d->tail) != atomic_load_explicit(&d->head, memory_order_relaxed);
+		bell = atomic_load(&d->bell);
 	}
+	const uint32_t state = VS_BELL_STATE(bell);
 	if (d->bell_owed && !VS_BELL_IS_RINGING(bell)) {
 		uint64_t sent = atomic_load(&d->twin_sent);
 		if (know_twin_read(d, fd) && sent > d->twin_read)
@@ -282,7 +292,14 @@ static long read_plain(const struct vs_conn *c, int fd, uint32_t e, struct vs_cu
 	return r;
 }
 
-static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cursor *to, int flags, bool patient)
+/* Of a reader who is back from the kernel before the sender is back from ringing. One whose waits we do not see would be told of data that
+ * he has read; others only sleep less well when this was the last that they read before they sleep. */
+static uint32_t patience(enum vs_bell want, bool check)
+{
+	return want == VS_ARMED ? UNSEEN_RINGING_NS : check ? RINGING_NS : 0;
+}
+
+static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cursor *to, int flags, bool check)
 {
 	struct vs_dir *d = vs_rx(c);
 	if (vs_is_remote(c))
@@ -313,7 +330,7 @@ static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cur
 				vs_remote->consumed(c);
 			if (head + n == end) {
 				/* Data that came meanwhile were perhaps not posted, because they lay behind a doorbell. */
-				struct vs_board *b = settle(c, fd, e, want, patient) && want == VS_LISTED ? vs_board_at(atomic_load(&d->board)) : NULL;
+				struct vs_board *b = settle(c, fd, e, want, patience(want, check)) && want == VS_LISTED ? vs_board_at(atomic_load(&d->board)) : NULL;
 				if (b)
 					vs_board_post(b, vs_board_bit(c->slot, c->side));
 			} else if (want != VS_AWAKE) {
@@ -340,7 +357,8 @@ static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cur
 			vs_remote->consumed(c);
 		return VS_NATIVE;
 	}
-	return settle(c, fd, e, wanted(c), patient) ? VS_NATIVE : -EAGAIN;
+	enum vs_bell want = wanted(c);
+	return settle(c, fd, e, want, patience(want, check)) ? VS_NATIVE : -EAGAIN;
 }
 
 /* The kernel tells an error once. When there is data to be returned first, it is kept for the next call. */
@@ -492,7 +510,7 @@ static bool ask(const struct vs_conn *c, int fd, bool kernel)
 	if (!lock_rx(c, fd))
 		return true;
 	uint32_t e = atomic_load(&d->epoch_rx);
-	bool empty = !vs_rx_ring_ready(c) && !(vs_epoch_is_ring(e) && settle(c, fd, e, kernel ? VS_ARMED : wanted(c), true));
+	bool empty = !vs_rx_ring_ready(c) && !(vs_epoch_is_ring(e) && settle(c, fd, e, kernel ? VS_ARMED : wanted(c), RINGING_NS));
 	vs_unlock(&d->rx_lock);
 	return empty;
 }
@@ -533,7 +551,7 @@ bool vs_rx_quiet(const struct vs_conn *c, int fd)
 bool vs_rx_edge_used(const struct vs_conn *c)
 {
 	struct vs_dir *d = vs_rx(c);
-	uint32_t bell = bell_at_rest(d), state = VS_BELL_STATE(bell);
+	uint32_t bell = bell_at_rest(d, RINGING_NS), state = VS_BELL_STATE(bell);
 	if (state == VS_AWAKE || state == VS_RUNG)
 		atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(VS_BELL_EPOCH(bell), state == VS_AWAKE ? VS_LISTED : VS_SEEN));
 	return !VS_BELL_IS_RINGING(bell);
@@ -541,7 +559,7 @@ bool vs_rx_edge_used(const struct vs_conn *c)
 
 bool vs_rx_is_edge_used(const struct vs_conn *c)
 {
-	uint32_t state = VS_BELL_STATE(bell_at_rest(vs_rx(c)));
+	uint32_t state = VS_BELL_STATE(bell_at_rest(vs_rx(c), RINGING_NS));
 	return state == VS_SEEN || state == VS_LISTED;
 }
 
@@ -578,7 +596,7 @@ bool vs_rx_announce(const struct vs_conn *c, int fd)
 	struct vs_dir *d = vs_rx(c);
 	if (!lock_rx(c, fd))
 		return false;
-	uint32_t bell = bell_at_rest(d), state = VS_BELL_STATE(bell);
+	uint32_t bell = bell_at_rest(d, RINGING_NS), state = VS_BELL_STATE(bell);
 	bool silent = (state == VS_AWAKE || state == VS_LISTED) &&
 		      atomic_compare_exchange_strong(&d->bell, &bell, VS_BELL(VS_BELL_EPOCH(bell), VS_ARMED));
 	if (silent && vs_is_remote(c))
@@ -863,7 +881,7 @@ static void close_rx(const struct vs_conn *c, int fd)
 		struct linger reset = { 1, 0 };
 		vs_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
 	} else if (vs_epoch_is_ring(atomic_load(&d->epoch_rx))) {
-		settle(c, fd, atomic_load(&d->epoch_rx), VS_AWAKE, true);
+		settle(c, fd, atomic_load(&d->epoch_rx), VS_AWAKE, RINGING_NS);
 	}
 	vs_unlock(&d->rx_lock);
 }
