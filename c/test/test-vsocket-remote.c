@@ -138,7 +138,7 @@ static double play(struct vs_choice *c, uint64_t *now, uint64_t kernel_ns, uint6
 		uint64_t step = c->rc ? rc_ns : kernel_ns;
 		*now += step;
 		on_rc += c->rc ? step : 0;
-		vs_choice_moved(c, *now, 64, c->rc);
+		vs_choice_moved(c, *now, 64, c->rc, 0);
 	}
 	return (double)on_rc / (double)(*now - start);
 }
@@ -166,7 +166,7 @@ static void trials_of_a_slower_road_cost_little(void **state)
 		now += step;
 		all += step;
 		rc += c.rc ? step : 0;
-		vs_choice_moved(&c, now, 64, c.rc);
+		vs_choice_moved(&c, now, 64, c.rc, 0);
 	}
 	assert_false(c.kept_rc);
 	assert_true(c.trials >= 2);
@@ -179,9 +179,25 @@ static void a_road_that_cannot_be_taken(void **state)
 	uint64_t now = 1;
 	(void)state;
 	for (unsigned i = 0; i < 50000; i++)
-		vs_choice_moved(&c, now += 10000, 64, false);
+		vs_choice_moved(&c, now += 10000, 64, false, 0);
 	assert_false(c.rc);
 	assert_false(c.trying);
+}
+
+/* However quick it looks. */
+static void a_peer_who_sleeps_before_each_message(void **state)
+{
+	struct vs_choice c = { 0 };
+	uint64_t now = 1, bells = 0, on_rc = 0;
+	(void)state;
+	for (unsigned i = 0; i < 20000; i++) {
+		bells += c.rc && i % 2;
+		on_rc += c.rc;
+		vs_choice_moved(&c, now += c.rc ? 1000 : 10000, 64, c.rc, bells);
+	}
+	assert_false(c.rc);
+	assert_int_equal(c.trials, 1);
+	assert_true(on_rc > 0 && on_rc < 100);
 }
 
 int main(void)
@@ -195,6 +211,7 @@ int main(void)
 		cmocka_unit_test(the_faster_road_is_taken),
 		cmocka_unit_test(trials_of_a_slower_road_cost_little),
 		cmocka_unit_test(a_road_that_cannot_be_taken),
+		cmocka_unit_test(a_peer_who_sleeps_before_each_message),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

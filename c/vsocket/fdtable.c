@@ -241,8 +241,10 @@ static bool attach(int fd)
 				conn = (struct vs_conn){ slot, side, gen };
 				vs_conn_returned(&conn);
 				vs_book_attached(fd, &conn);
-				if (kind == VS_KIND_REMOTE)
+				if (kind == VS_KIND_REMOTE) {
+					vs_remotes = true;
 					vs_remote->wanted(&conn, fd);
+				}
 				done = true;
 			} else {
 				vs_book_failed(fd, -ENOSPC);

@@ -51,6 +51,8 @@ struct vs_remote_ops {
 };
 
 extern const struct vs_remote_ops *vs_remote;
+/* This process has, or had, a connection to another host. */
+extern _Atomic bool vs_remotes;
 
 /* The other end is on another host. */
 static inline bool vs_is_remote(const struct vs_conn *c)

@@ -23,6 +23,8 @@
 #define RINGING_NS 20000u
 /* The same for a receiver whose waits we do not see. */
 #define UNSEEN_RINGING_NS 10000000u
+/* How long data whose doorbell has come is waited for before the wait goes on. */
+#define OVERTAKEN_NS 10000000u
 #define SMALL_IOV 16
 /* How long a descriptor that is handed to a stranger waits for a sender who is stopped in the middle of a message. */
 #define DEMOTE_MS 10000
@@ -129,6 +131,8 @@ static void discard_bells(const struct vs_conn *c, int fd, uint32_t e)
 static bool settle_remote(const struct vs_conn *c, int fd, uint32_t e, enum vs_bell want)
 {
 	struct vs_dir *d = vs_rx(c);
+	/* Whoever takes a doorbell's note looks whether all has been read after he has changed the word: one of us sees the other. */
+	atomic_thread_fence(memory_order_seq_cst);
 	uint32_t bell = atomic_load(&d->bell), state = VS_BELL_STATE(bell);
 	uint64_t sent = atomic_load(&d->twin_sent);
 	if (know_twin_read(d, fd) && sent > d->twin_read)
@@ -577,6 +581,29 @@ bool vs_rx_in_ring(const struct vs_conn *c)
 	return vs_epoch_is_ring(e) || atomic_load_explicit(&d->epoch_tx, memory_order_relaxed) != e;
 }
 
+/* Between hosts a doorbell can be quicker than its data, and whoever was woken by it would not be woken again. True when the data has come
+ * meanwhile; else another doorbell is asked for. */
+static bool overtaken(const struct vs_conn *c, int fd)
+{
+	struct vs_dir *d = vs_rx(c);
+	const uint32_t e = atomic_load(&d->epoch_tx);
+	int queued = 0;
+	if (!vs_is_remote(c) || !vs_epoch_is_ring(e) || vs_sys(SYS_ioctl, fd, SIOCINQ, &queued) < 0 || queued == 0)
+		return false;
+	for (uint64_t start = vs_now_ns(); vs_now_ns() - start < OVERTAKEN_NS; vs_sys_yield()) {
+		vs_remote->nap();
+		if (vs_rx_ring_ready(c) || atomic_load(&d->epoch_tx) != e)
+			return true;
+	}
+	if (!lock_rx(c, fd))
+		return true;
+	bool came = vs_rx_ring_ready(c) || atomic_load(&d->epoch_tx) != e;
+	if (!came && VS_BELL_STATE(atomic_load(&d->bell)) == VS_ARMED)
+		vs_remote->arm(c, atomic_load(&d->head));
+	vs_unlock(&d->rx_lock);
+	return came;
+}
+
 bool vs_rx_woken(const struct vs_conn *c, int fd)
 {
 	char byte;
@@ -588,7 +615,7 @@ bool vs_rx_woken(const struct vs_conn *c, int fd)
 	long r = read_once(c, fd, &to, MSG_PEEK, true);
 	keep_error(vs_rx(c), r);
 	vs_unlock(&vs_rx(c)->rx_lock);
-	return r != -EAGAIN;
+	return r != -EAGAIN || overtaken(c, fd);
 }
 
 bool vs_rx_announce(const struct vs_conn *c, int fd)
@@ -689,6 +716,8 @@ long vs_conn_recv(const struct vs_conn *c, int fd, struct vs_cursor *to, int fla
 			/* Who is told by the kernel without our knowing must find it. */
 			if (!ring || got || (!atomic_load_explicit(&d->eager, memory_order_relaxed) && asked_just_now(d)))
 				return got ? (long)got : r;
+			if (overtaken(c, fd))
+				continue;
 			failed = -EAGAIN;
 			check = true; /* once more, with a look at the end of the stream */
 			continue;

@@ -1,5 +1,6 @@
 /* set-wait.c - waits for epoll sets: who sleeps, and what the kernel and the rings have to tell. */
 #define _GNU_SOURCE
+#include "remote.h"
 #include "set-members.h"
 #include "sys.h"
 #include "udp.h"
@@ -86,6 +87,20 @@ static void arm_again(struct vs_set *s, int fd, vs_ctl_fn *real)
 	real(s->ep, EPOLL_CTL_MOD, fd, &again);
 }
 
+static bool is_remote_member(const struct vs_member *m, int fd, struct vs_conn *c)
+{
+	return m->bit == VS_NO_BIT && !m->many && vs_fd_conn(fd, c) && vs_is_remote(c);
+}
+
+/* Between hosts a doorbell comes before its data or long after it, and some programs take a read that finds nothing for an error. */
+static bool remote_in_vain(struct epoll_event *event, const struct vs_conn *c, int fd)
+{
+	if (!(event->events & VS_IN_EVENTS) || (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) || !vs_rx_in_ring(c) || vs_rx_woken(c, fd))
+		return false;
+	event->events &= ~(uint32_t)VS_IN_EVENTS;
+	return event->events == 0;
+}
+
 /* Whether an event that the kernel has told, in a call made when the set's clock was `since`, is to be kept from the application: because
  * it was only a doorbell, or because a ring has told it already. Takes doorbells out of it. */
 static bool told_in_vain(struct vs_set *s, struct epoll_event *event, uint64_t since, vs_ctl_fn *real)
@@ -101,6 +116,11 @@ static bool told_in_vain(struct vs_set *s, struct epoll_event *event, uint64_t s
 		return gone;
 	}
 	struct vs_member *m = &vs_members[fd];
+	if (is_remote_member(m, fd, &c)) {
+		const bool shot = m->events & EPOLLONESHOT;
+		vs_unlock(&s->lock);
+		return !shot && remote_in_vain(event, &c, fd);
+	}
 	const bool one_shot = m->events & EPOLLONESHOT, ring = vs_member_conn(m, fd, &c);
 	/* Asked for anew while the kernel's call was under way: the event may be of the time before, when a ring told it to another thread. If
 	 * it is not, it comes again. */
@@ -142,7 +162,7 @@ int vs_set_merge(struct vs_set *s, struct epoll_event *events, int n, int max, u
 {
 	int kept = 0;
 	for (int i = 0; i < n; i++)
-		if (!(vs_set_has_rings(s) || s->one_shots) || !told_in_vain(s, &events[i], since, real))
+		if (!(vs_set_has_rings(s) || s->one_shots || vs_remotes) || !told_in_vain(s, &events[i], since, real))
 			events[kept++] = events[i];
 	if (!vs_set_ready(s) || !vs_set_lock(s))
 		return kept;

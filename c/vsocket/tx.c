@@ -27,6 +27,7 @@
 #define BUSY_MS 2
 
 const struct vs_remote_ops *vs_remote;
+_Atomic bool vs_remotes;
 
 void vs_tx_end_ring(struct vs_dir *d)
 {

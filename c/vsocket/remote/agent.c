@@ -398,11 +398,13 @@ static void tick(struct vs_link *l, void *arg)
 		atomic_store(&l->greeted, true);
 		atomic_store(&l->position_wanted, true);
 	}
-	if (state == VS_LINK_UP && atomic_load(&l->position_wanted)) {
+	if (state == VS_LINK_UP && (atomic_load(&l->position_wanted) || atomic_load(&l->arm_wanted))) {
 		uint32_t none = 0;
 		if (atomic_compare_exchange_strong(&vs_rx(&l->c)->rx_lock, &none, (uint32_t)vs_self())) {
 			if (atomic_exchange(&l->position_wanted, false))
 				vs_link_position(l, 0, 0);
+			if (atomic_exchange(&l->arm_wanted, false))
+				vs_link_arm_again(l);
 			vs_unlock(&vs_rx(&l->c)->rx_lock);
 		} else if (p->next_ns > p->now_ns + 200000)
 			p->next_ns = p->now_ns + 200000;

@@ -15,13 +15,19 @@
 #define PRICE 40u
 /* So much worse needs no second look. */
 #define HOPELESS 2.0
+/* A connection of small messages is tried when it has lasted so long: the first trial, too, costs little of it. */
+#define FIRST_CALLS 4096u
+#define SMALL_BYTES 16384u
+/* A peer who sleeps before each message is woken through the kernel, which costs what sending the message there does. After so many calls
+ * that is plain, and no rate need be measured: it would tell little, when all connections of a server are tried at once. */
+#define SLEEPER_CALLS 64u
 /* The new road must be better by this much, because changing costs too. */
 #define MARGIN 1.03
 
 static void begin_window(struct vs_choice *c, uint64_t now_ns)
 {
 	c->window_ns = now_ns;
-	c->busy_ns = c->calls = c->bytes = c->astray = 0;
+	c->busy_ns = c->calls = c->bytes = c->astray = c->all_calls = c->all_bytes = 0;
 	c->skip = SKIP_CALLS;
 }
 
@@ -94,14 +100,19 @@ static bool changed_character(struct vs_choice *c, uint64_t n)
 	return now > 8 * c->character || now * 8 < c->character;
 }
 
-bool vs_choice_moved(struct vs_choice *c, uint64_t now_ns, uint64_t n, bool rc)
+bool vs_choice_moved(struct vs_choice *c, uint64_t now_ns, uint64_t n, bool rc, uint64_t bells)
 {
 	bool before = c->rc;
 	uint64_t gap = c->last_ns ? now_ns - c->last_ns : PAUSE_NS;
 	c->last_ns = now_ns;
 	if (!c->trying) {
 		bool another = changed_character(c, n);
-		if (c->trials == 0 || another || now_ns - c->trial_ns > c->wait_ns)
+		if (c->trials == 0) {
+			c->all_calls++;
+			c->all_bytes += n;
+			if (c->all_calls >= FIRST_CALLS || (c->all_calls >= 8 && c->all_bytes >= c->all_calls * SMALL_BYTES))
+				begin_trial(c, now_ns);
+		} else if (another || now_ns - c->trial_ns > c->wait_ns)
 			begin_trial(c, now_ns);
 		return c->rc != before;
 	}
@@ -111,6 +122,17 @@ bool vs_choice_moved(struct vs_choice *c, uint64_t now_ns, uint64_t n, bool rc)
 			return false;
 		c->busy_ns = UINT64_C(1) << 60;
 		end_window(c, now_ns);
+		return c->rc != before;
+	}
+	if (c->all_calls++ == 0)
+		c->first_bells = bells;
+	c->all_bytes += n;
+	/* Calls go both ways, doorbells one. */
+	if (rc && c->all_calls >= SLEEPER_CALLS && c->all_bytes < c->all_calls * SMALL_BYTES && (bells - c->first_bells) * 4 > c->all_calls) {
+		c->rate[1][0] = 0;
+		c->rc_ns += now_ns - c->window_ns;
+		c->round = 2;
+		end_trial(c, now_ns);
 		return c->rc != before;
 	}
 	if (c->skip > 0) {

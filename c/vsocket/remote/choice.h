@@ -22,13 +22,14 @@ struct vs_choice {
 	uint64_t astray; /* calls that went the other way */
 	double rate[2][VS_CHOICE_ROUNDS]; /* kernel, rc */
 	uint64_t wait_ns, trial_ns; /* how long what was decided is kept; when it was */
+	uint64_t first_bells, all_calls, all_bytes; /* of this window, with what is skipped; before the first trial of the connection's life */
 	double character; /* bytes a call when it was decided */
 	uint64_t seen_calls, seen_bytes; /* since */
 	double kernel_rate, rc_rate; /* of the last trial; 0: none */
 	uint64_t trials;
 };
 
-/* `n` bytes have moved in either direction, on the queue pair or (not `rc`) by the kernel. Returns whether the road to take has changed. */
-bool vs_choice_moved(struct vs_choice *c, uint64_t now_ns, uint64_t n, bool rc);
+/* `n` bytes have moved in either direction, on the queue pair or (not `rc`) by the kernel; `bells`: doorbells ever sent. Returns whether the road to take has changed. */
+bool vs_choice_moved(struct vs_choice *c, uint64_t now_ns, uint64_t n, bool rc, uint64_t bells);
 
 #endif

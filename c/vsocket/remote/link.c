@@ -364,6 +364,16 @@ bool vs_link_ring(struct vs_link *l)
 	return true;
 }
 
+void vs_link_arm_again(struct vs_link *l)
+{
+	struct vs_dir *d = vs_rx(&l->c);
+	const uint32_t e = atomic_load(&d->epoch_tx);
+	uint32_t rung = VS_BELL(e, VS_RUNG);
+	const uint64_t head = atomic_load(&d->head);
+	if (vs_epoch_is_ring(e) && atomic_compare_exchange_strong(&d->bell, &rung, VS_BELL(e, VS_ARMED)))
+		vs_link_position(l, VS_NOTE_ARM, head); /* also for what has come meanwhile */
+}
+
 static void take_note(struct vs_link *l, const struct vs_note *n)
 {
 	uint8_t flags = 0;
@@ -399,6 +409,13 @@ static void take_note(struct vs_link *l, const struct vs_note *n)
 		atomic_store(&l->granted, false);
 		atomic_store(&vs_rx(&l->c)->expecting, 0);
 		ibv_req_notify_cq(device->cq, 0); /* applications need not poll any more */
+		break;
+	case VS_NOTE_BELL:
+		/* Its data has been read already, perhaps by one who took the word for ARMED still. */
+		if (atomic_load(&vs_rx(&l->c)->tail) == atomic_load(&vs_rx(&l->c)->head)) {
+			atomic_store(&l->arm_wanted, true);
+			vs_agent_wake();
+		}
 		break;
 	case VS_NOTE_GONE:
 		vs_link_gone(l);
@@ -849,7 +866,7 @@ static void op_moved(const struct vs_conn *c, size_t n, bool rc)
 	struct vs_link *l = vs_link_of(c);
 	if (!l || c->side != 0 || always() || random_mode() || !usable(l) || !try_lock(&l->choosing))
 		return;
-	bool changed = vs_choice_moved(&l->choice, vs_now_ns(), n, rc);
+	bool changed = vs_choice_moved(&l->choice, vs_now_ns(), n, rc, atomic_load(&vs_tx(c)->tx_bells));
 	if (changed && !l->choice.trying)
 		atomic_store(&c->slot->road, l->choice.kept_rc ? VS_ROAD_FASTER : VS_ROAD_SLOWER);
 	vs_unlock(&l->choosing);

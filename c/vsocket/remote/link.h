@@ -67,6 +67,7 @@ struct vs_link {
 	uint64_t asked_ns;
 	_Atomic uint64_t ask_number; /* of the last question; answers to others, and to what was withdrawn, are out of date */
 	_Atomic bool position_wanted, greeted;
+	_Atomic bool arm_wanted; /* a doorbell has come whose data had been read */
 	_Atomic bool peer_grants, bell_wanted, freeze_asked, peer_wants_rc;
 	uint32_t ask_epoch;
 	uint64_t ask_ring, known_head;
@@ -104,6 +105,8 @@ void vs_link_thaw(struct vs_link *l);
 void vs_link_settle(struct vs_link *l);
 /* Rings for the receiver, who asked, if it is still to be done. False: somebody is sending at the moment. */
 bool vs_link_ring(struct vs_link *l);
+/* Asks for another doorbell, because the last one was heard of when its data had been read. Under rx_lock. */
+void vs_link_arm_again(struct vs_link *l);
 void vs_link_position(struct vs_link *l, uint8_t flags, uint64_t seen);
 /* Stops taking what arrives, and says up to where it was taken. */
 void vs_link_stop(struct vs_link *l, bool keep);

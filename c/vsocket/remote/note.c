@@ -8,11 +8,12 @@ bool vs_note_data(struct vs_dir *d, uint32_t imm)
 	uint64_t tail = atomic_load(&d->tail), used = tail - atomic_load(&d->head);
 	if ((imm & ~(VS_IMM_BELL | VS_IMM_LENGTH)) || !vs_epoch_is_ring(e) || !vs_size_ok(size) || used > size || n == 0 || n > size - used)
 		return false;
-	if (imm & VS_IMM_BELL)
+	/* Before the data can be read: who reads it asks for the next doorbell, and would not when it found this one later. */
+	if (imm & VS_IMM_BELL) {
 		atomic_fetch_add(&d->twin_sent, 1);
-	atomic_store(&d->tail, tail + n);
-	if (imm & VS_IMM_BELL)
 		atomic_store(&d->bell, VS_BELL(e, VS_RUNG));
+	}
+	atomic_store(&d->tail, tail + n);
 	return true;
 }
 

@@ -13,9 +13,6 @@ const SMALL_BYTES = 1024;
 const LARGE_BYTES = 1 << 20;
 const FROM = 'nginx-light, wrk';
 
-const OTHER_HOST = ['other host'] as const;
-const STALLS = 'between hosts a connection that asks often may stall at present: known, and not tried';
-
 /** Starts it with these worker processes; gives its address. `daemon`: it leaves the process that started it. */
 async function nginx(bench: Bench, workers: number, daemon = false): Promise<string> {
   const port = bench.port();
@@ -67,8 +64,6 @@ export const ROWS: Row[] = [
   {
     from: FROM,
     program: 'nginx (1 worker), wrk -c 50',
-    not: OTHER_HOST,
-    note: STALLS,
     async run(bench) {
       const url = await nginx(bench, 1);
       await wrk(bench, `${url}/small`, 50);
@@ -78,8 +73,6 @@ export const ROWS: Row[] = [
   {
     from: FROM,
     program: 'nginx (4 workers), wrk -c 4, 1 MiB each',
-    not: OTHER_HOST,
-    note: STALLS,
     async run(bench) {
       const url = await nginx(bench, 4);
       await wrk(bench, `${url}/large`, 4);
@@ -89,8 +82,6 @@ export const ROWS: Row[] = [
   {
     from: 'nginx-light, apache2-utils',
     program: 'nginx (4 workers), ab -k -c 8',
-    not: OTHER_HOST,
-    note: STALLS,
     async run(bench) {
       const url = await nginx(bench, 4);
       const text = await bench.client(['ab', '-q', '-k', '-n', '5000', '-c', '8', `${url}/small`]);
