@@ -14,8 +14,8 @@
 
 /* The transfer with which a connection is attached: one request, one answer and close are not worth it. */
 #define ATTACH_AT 3
-/* To other hosts searches are made, which cost more. */
-#define ATTACH_REMOTE_AT 8
+/* To other hosts searches are made, and a process that has no device yet opens one, which costs more. As many as are counted. */
+#define ATTACH_REMOTE_AT 15
 
 _Atomic uint64_t *vs_fds;
 static _Atomic uint16_t *in_flight; /* native calls on a descriptor that is not attached */

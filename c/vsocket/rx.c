@@ -581,8 +581,8 @@ bool vs_rx_in_ring(const struct vs_conn *c)
 	return vs_epoch_is_ring(e) || atomic_load_explicit(&d->epoch_tx, memory_order_relaxed) != e;
 }
 
-/* Between hosts a doorbell can be quicker than its data, and whoever was woken by it would not be woken again. True when the data has come
- * meanwhile; else another doorbell is asked for. */
+/* Between hosts a doorbell can be quicker than its data, and whoever was woken by it would not be woken again. True when the data, or the end
+ * of the epoch, has come meanwhile; else another doorbell is asked for. */
 static bool overtaken(const struct vs_conn *c, int fd)
 {
 	struct vs_dir *d = vs_rx(c);
@@ -607,15 +607,18 @@ static bool overtaken(const struct vs_conn *c, int fd)
 bool vs_rx_woken(const struct vs_conn *c, int fd)
 {
 	char byte;
-	if (vs_rx_ring_ready(c) || !lock_rx(c, fd))
-		return true;
 	struct iovec iov = { &byte, 1 };
-	struct vs_cursor to;
-	vs_cursor_init(&to, &iov, 1);
-	long r = read_once(c, fd, &to, MSG_PEEK, true);
-	keep_error(vs_rx(c), r);
-	vs_unlock(&vs_rx(c)->rx_lock);
-	return r != -EAGAIN || overtaken(c, fd);
+	long r;
+	do {
+		if (vs_rx_ring_ready(c) || !lock_rx(c, fd))
+			return true;
+		struct vs_cursor to;
+		vs_cursor_init(&to, &iov, 1);
+		r = read_once(c, fd, &to, MSG_PEEK, true);
+		keep_error(vs_rx(c), r);
+		vs_unlock(&vs_rx(c)->rx_lock);
+	} while (r == -EAGAIN && overtaken(c, fd));
+	return r != -EAGAIN;
 }
 
 bool vs_rx_announce(const struct vs_conn *c, int fd)
@@ -653,6 +656,9 @@ size_t vs_rx_pending(const struct vs_conn *c, int fd, size_t twin_queue)
 	struct vs_dir *d = vs_rx(c);
 	if (!lock_rx(c, fd))
 		return twin_queue;
+	/* What lies in the twin may be the doorbell of an epoch whose start has come, and has not been looked at. */
+	if (atomic_load_explicit(&d->expecting, memory_order_relaxed))
+		vs_remote->sync();
 	/* Rings and plain parts in the order of the stream; of the last, open part all that is there. */
 	uint32_t t = atomic_load(&d->epoch_tx), e = atomic_load(&d->epoch_rx);
 	uint64_t sum = 0, head = atomic_load(&d->head);

@@ -95,7 +95,11 @@ static bool is_remote_member(const struct vs_member *m, int fd, struct vs_conn *
 /* Between hosts a doorbell comes before its data or long after it, and some programs take a read that finds nothing for an error. */
 static bool remote_in_vain(struct epoll_event *event, const struct vs_conn *c, int fd)
 {
-	if (!(event->events & VS_IN_EVENTS) || (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) || !vs_rx_in_ring(c) || vs_rx_woken(c, fd))
+	if (!(event->events & VS_IN_EVENTS) || (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
+		return false;
+	if (atomic_load_explicit(&vs_rx(c)->expecting, memory_order_relaxed))
+		vs_remote->sync();
+	if (!vs_rx_in_ring(c) || vs_rx_woken(c, fd))
 		return false;
 	event->events &= ~(uint32_t)VS_IN_EVENTS;
 	return event->events == 0;

@@ -25,7 +25,7 @@ let data: Buffer;
 const runtime = new Map<Host, string>();
 
 beforeAll(async () => {
-  requireAll(['socat', 'python3', 'tcpdump']);
+  requireAll(['socat', 'python3', 'tcpdump', 'nginx', 'ab', 'wrk']);
   network = await Network.create();
   folder = mkdtempSync(join(tmpdir(), 'socket-remote-'));
   data = randomBytes(BYTES);
@@ -95,6 +95,46 @@ describe.each(MODES)('%s', (_, server, client) => {
     expect(await asking.ended).toMatchObject({ code: 0, stderr: '' });
     expect(await answering.ended).toMatchObject({ code: 0, stderr: '' });
   });
+});
+
+/** nginx, whose sets are edge-triggered and whose workers sleep between requests, asked by programs that take a vain wake-up for an error. */
+test.each([
+  ['every byte that can', ALWAYS],
+  ['by measurement', {}],
+])('kept HTTP connections, %s', async (_, env) => {
+  const port = freshPort();
+  const root = mkdtempSync(join(folder, 'nginx-'));
+  writeFileSync(join(root, 'small'), randomBytes(1024));
+  writeFileSync(join(root, 'large'), randomBytes(1 << 20));
+  writeFileSync(
+    join(root, 'conf'),
+    `daemon off; user root; worker_processes 4; error_log ${root}/error.log; pid ${root}/pid; events { worker_connections 512; }
+     http { access_log off; keepalive_requests 1000000; sendfile on;
+       ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${root}/${name};`).join(' ')}
+       server { listen ${port}; root ${root}; } }`,
+  );
+  const choice = { accelerated: true, env };
+  const nginx = start(network.b, ['nginx', '-e', 'stderr', '-p', root, '-c', join(root, 'conf')], choice);
+  await listening(nginx, port);
+  const url = `http://${network.b.ipv4}:${port}`;
+  for (let i = 0; i < 4; i++) {
+    const ab = await start(network.a, ['ab', '-q', '-k', '-n', '3000', '-c', '8', `${url}/small`], choice)
+      .ended;
+    expect(ab).toMatchObject({ code: 0 });
+    expect(ab.stdout).toMatch(/Complete requests:\s+3000\nFailed requests:\s+0\n/);
+  }
+  for (const [connections, file] of [
+    ['50', 'small'],
+    ['4', 'large'],
+  ]) {
+    const argv = ['wrk', '-t', '1', '-c', `${connections}`, '-d', '1', `${url}/${file}`];
+    const wrk = await start(network.a, argv, choice).ended;
+    expect(wrk).toMatchObject({ code: 0 });
+    expect(wrk.stdout).toMatch(/^Requests\/sec:\s+[1-9]/m);
+    expect(wrk.stdout).not.toMatch(/Socket errors|Non-2xx/);
+  }
+  nginx.kill('SIGTERM');
+  await nginx.ended;
 });
 
 test('the report names the queue pair, or why there is none', async () => {

@@ -94,7 +94,7 @@ static void give_up(struct vs_link *l)
 	vs_link_destroy(l);
 	atomic_store(&l->c.slot->road, VS_ROAD_IMPOSSIBLE);
 	l->next_ns = 0;
-	atomic_store(&l->state, VS_LINK_OVER);
+	vs_link_go_on(l, VS_LINK_OVER);
 }
 
 static bool make_pair(struct vs_link *l)
@@ -111,7 +111,7 @@ static bool make_pair(struct vs_link *l)
 
 static void repeat(struct vs_link *l, enum vs_link_state state)
 {
-	atomic_store(&l->state, state);
+	vs_link_go_on(l, state);
 	l->tries = 0;
 	l->next_ns = 1;
 }

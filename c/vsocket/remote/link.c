@@ -96,7 +96,7 @@ static void before_fork(void)
 
 static void after_fork(void) { atomic_store(&forking, false); }
 
-bool vs_link_create(struct vs_link *l, struct vs_device *d, const char **why)
+static bool create(struct vs_link *l, struct vs_device *d, const char **why)
 {
 	unsigned char *tx = vs_ring_of(l->c.slot, l->c.side), *rx = vs_ring_of(l->c.slot, !l->c.side);
 	const size_t notes = (VS_RECVS + 2 * VS_SENDS) * sizeof *l->notes;
@@ -133,6 +133,25 @@ bool vs_link_create(struct vs_link *l, struct vs_device *d, const char **why)
 	return true;
 }
 
+bool vs_link_create(struct vs_link *l, struct vs_device *d, const char **why)
+{
+	/* Whoever closes the connection meanwhile says so, and waits until there is something whole to be destroyed. */
+	atomic_fetch_add(&l->posting, 1);
+	*why = "the connection is closed";
+	bool done = atomic_load(&l->state) != VS_LINK_NONE && create(l, d, why);
+	atomic_fetch_sub(&l->posting, 1);
+	return done;
+}
+
+bool vs_link_go_on(struct vs_link *l, enum vs_link_state state)
+{
+	uint32_t now = atomic_load(&l->state);
+	while (now != VS_LINK_NONE)
+		if (atomic_compare_exchange_weak(&l->state, &now, state))
+			return true;
+	return false;
+}
+
 bool vs_link_connect(struct vs_link *l, struct vs_device *d)
 {
 	/* Whoever closes the connection destroys the queue pair, at any time until here. */
@@ -149,7 +168,8 @@ void vs_link_up(struct vs_link *l)
 	l->told_head = atomic_load(&vs_rx(&l->c)->head);
 	l->told_epoch = atomic_load(&vs_rx(&l->c)->epoch_rx);
 	l->up_ns = vs_now_ns();
-	atomic_store(&l->state, VS_LINK_UP);
+	if (!vs_link_go_on(l, VS_LINK_UP))
+		return;
 	atomic_store(&peer->pid, (uint32_t)vs_sys_getpid());
 	atomic_store(&peer->closed, 0);
 	atomic_store(&own->verified, 1);

@@ -46,7 +46,7 @@ struct vs_link {
 	struct vs_qp_address own, peer;
 	/* the queue pair; made by the agent, destroyed under all locks */
 	struct ibv_qp *_Atomic qp;
-	_Atomic uint32_t posting; /* threads that are about to send: they use the queue pair and the notes */
+	_Atomic uint32_t posting; /* threads that are about to send, or make it: they use the queue pair and the notes */
 	struct ibv_mr *mr[3]; /* ring we send, ring we receive, notes */
 	struct vs_note *notes; /* VS_RECVS to receive, then 2 * VS_SENDS to send */
 	uint32_t qp_number;
@@ -86,6 +86,8 @@ struct vs_link *vs_link_make(const struct vs_conn *c, int fd);
 
 /* Makes queue pair and memory regions. False with the reason. */
 bool vs_link_create(struct vs_link *l, struct vs_device *d, const char **why);
+/* The next state, unless the connection has been closed (NONE): then false. */
+bool vs_link_go_on(struct vs_link *l, enum vs_link_state state);
 bool vs_link_connect(struct vs_link *l, struct vs_device *d);
 /* From now on the connection is the link's. */
 void vs_link_up(struct vs_link *l);
