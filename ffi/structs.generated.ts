@@ -869,6 +869,7 @@ export const ENUMS = {
     VS_PLAIN_STREAM: 256,
     VS_PLAIN_SPLICE: 512,
     VS_PLAIN_URING: 1024,
+    VS_PLAIN_SECCOMP: 2048,
   },
   vs_road: {
     VS_ROAD_NONE: 0,

@@ -3,13 +3,17 @@
 #include "vsocket-kit.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -321,6 +325,46 @@ static void close_all(int c, int s)
 	vk_warm(c2, s2, 5);
 }
 
+/* As sshd: before it speaks to strangers a process forbids itself all but a few system calls, and one more would end it. */
+static void restrict_self(void)
+{
+	static const uint32_t allowed[] = { SYS_read, SYS_write, SYS_recvfrom, SYS_sendto, SYS_exit_group, SYS_exit, SYS_close, SYS_futex, SYS_munmap };
+	enum { N = sizeof allowed / sizeof *allowed };
+	struct sock_filter f[N + 3];
+	f[0] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+	for (unsigned i = 0; i < N; i++)
+		f[1 + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[i], (uint8_t)(N - i), 0);
+	f[N + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	f[N + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog prog = { N + 3, f };
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog, 0, 0))
+		_exit(9);
+}
+
+static void restricted(int c, int s)
+{
+	char b[8];
+	vk_warm(c, s, 10);
+	pid_t p = fork();
+	if (p == 0) {
+		restrict_self();
+		for (int i = 0; i < 5; i++)
+			if (recv(s, b, 4, 0) != 4 || send(s, b, 4, 0) != 4)
+				_exit(8);
+		close(c);
+		close(s);
+		_exit(0);
+	}
+	for (int i = 0; i < 5; i++) {
+		send(c, "ping", 4, 0);
+		vk_get(c, b, 4);
+	}
+	reap(p);
+	send(c, "last", 4, 0);
+	vk_get(s, b, 4);
+}
+
 const struct vk_scenario vk_processes[] = {
 	{ "copies", copies, 0 },
 	{ "dup2 over a connection", dup_over, 0 },
@@ -335,5 +379,6 @@ const struct vk_scenario vk_processes[] = {
 	{ "syscall()", by_syscall, 0 },
 	{ "system and popen", system_between, 0 },
 	{ "close_range and closefrom", close_all, 0 },
+	{ "restricted by seccomp", restricted, 0 },
 	{ NULL, NULL, 0 },
 };

@@ -24,6 +24,12 @@ static _Atomic uint32_t table_lock;
 static _Atomic int highest = -1;
 static _Atomic bool given_up;
 
+_Atomic bool vs_fd_silent;
+void vs_fd_fall_silent(void)
+{
+	atomic_store(&given_up, true);
+	atomic_store(&vs_fd_silent, true);
+}
 void vs_fd_give_up(void) { atomic_store(&given_up, true); }
 
 static void *sparse(size_t size)
@@ -71,7 +77,7 @@ static void set_word(int fd, uint64_t w)
 
 void vs_fd_forget(int fd)
 {
-	if ((unsigned)fd >= VS_FD_MAX || !vs_fds || atomic_load_explicit(&vs_fds[fd], memory_order_relaxed) == VS_FD_UNKNOWN)
+	if ((unsigned)fd >= VS_FD_MAX || !vs_fds || vs_fd_silent || atomic_load_explicit(&vs_fds[fd], memory_order_relaxed) == VS_FD_UNKNOWN)
 		return;
 	vs_set_forget(fd);
 	enum vs_locked l = vs_lock(&table_lock);
@@ -383,7 +389,7 @@ void vs_fd_bequeath(bool begin)
 
 void vs_fd_close_all(void)
 {
-	for (int fd = 0, top = atomic_load(&highest); vs_fds && fd <= top; fd++) {
+	for (int fd = 0, top = atomic_load(&highest); vs_fds && !vs_fd_silent && fd <= top; fd++) {
 		struct vs_conn c;
 		bool conn = vs_fd_conn_checked(fd, &c);
 		if (conn && vs_fd_copies(&c) == 1)

@@ -58,9 +58,14 @@ static inline struct vs_fd vs_fd_unpack(uint64_t w)
 			       .gen = (uint32_t)(w >> 32) };
 }
 
+/* Nothing is ours any more, and no call of the kernel's may be made that the application has not asked for. */
+extern _Atomic bool vs_fd_silent;
+/* From now on. */
+void vs_fd_fall_silent(void);
+
 static inline uint64_t vs_fd_word(int fd)
 {
-	if (__builtin_expect((unsigned)fd >= VS_FD_MAX || !vs_fds, 0))
+	if (__builtin_expect((unsigned)fd >= VS_FD_MAX || !vs_fds || vs_fd_silent, 0))
 		return VS_FD_PASS;
 	return atomic_load_explicit(&vs_fds[fd], memory_order_acquire);
 }

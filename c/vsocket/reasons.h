@@ -15,6 +15,7 @@ enum vs_plain {
 	VS_PLAIN_STREAM = 256, /* stdio reads and writes it inside the C library */
 	VS_PLAIN_SPLICE = 512, /* splice() and the like move its bytes inside the kernel */
 	VS_PLAIN_URING = 1024, /* the process uses io_uring */
+	VS_PLAIN_SECCOMP = 2048, /* the process restricts its own system calls, and ours could end it */
 };
 
 /* What has become of a connection's queue pair to another host. */

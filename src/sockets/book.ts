@@ -19,7 +19,8 @@ export type PlainReason =
   | 'handed'
   | 'stream'
   | 'splice'
-  | 'uring';
+  | 'uring'
+  | 'seccomp';
 
 /** One direction as one end knows it. Bytes are bytes of the application's stream, times nanoseconds. */
 export interface BookFlow {

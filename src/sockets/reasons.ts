@@ -27,6 +27,7 @@ export const REASONS = {
   splice: 'splice() or sendfile() moves its bytes inside the kernel',
   stdio: 'the C library reads or writes it by itself (fdopen, dprintf)',
   'io-uring': 'the process uses io_uring',
+  seccomp: 'the process restricts its own system calls (seccomp)',
   passed: 'the descriptor was passed to another process',
   'static-child': 'a program without the library inherited the descriptor',
   unseen: 'it is waited for in ways that are not seen, or by more than one process',
@@ -52,6 +53,7 @@ const OF_PLAIN: Readonly<Record<PlainReason, Reason | undefined>> = {
   stream: 'stdio',
   splice: 'splice',
   uring: 'io-uring',
+  seccomp: 'seccomp',
 };
 
 const ENOSPC = 28;
@@ -91,8 +93,10 @@ function datagramReasons(row: BookRow, forbidden: Reason[]): Reason[] {
 /** What keeps it in the kernel from some time on. That a connection which has ended was closed explains nothing. */
 function forbiddenBy(row: BookRow): Reason[] {
   const plain = [...row.refused, ...row.sent.plain, ...row.received.plain];
+  // Who restricts itself is to the other end like a program without the library.
+  const restricted = plain.includes('seccomp');
   const found = plain
-    .filter((reason) => reason !== 'shut' || row.state === 'open')
+    .filter((reason) => (reason !== 'shut' || row.state === 'open') && !(restricted && reason === 'foreign'))
     .map((reason) => OF_PLAIN[reason])
     .filter((reason) => reason !== undefined);
   return [...new Set(found)].sort((a, b) => Number(a === 'closing') - Number(b === 'closing'));

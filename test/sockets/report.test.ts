@@ -26,6 +26,7 @@ const cases: [string, Partial<BookRow>, Reason[]][] = [
   ['no arena', { attached: false, error: 13 }, ['no-memory']],
   ['refused before it was attached', { attached: false, refused: ['option'] }, ['option']],
   ['io_uring', { attached: false, refused: ['uring'] }, ['io-uring']],
+  ['seccomp', { attached: false, refused: ['foreign', 'seccomp'] }, ['seccomp']],
   ['forbidden in one direction', { received: { ...quiet, plain: ['urgent', 'shut'] } }, ['urgent']],
   ['small messages to epoll', { sent: { ...quiet, eager: true } }, ['small']],
   ['not ready together', {}, ['early']],

@@ -23,6 +23,8 @@ void closefrom(int first);
 
 static void before_close(int fd)
 {
+	if (vs_fd_silent)
+		return;
 	struct vs_conn c;
 	if (vs_in_vfork_child())
 		return;

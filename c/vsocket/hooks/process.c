@@ -218,7 +218,7 @@ VS_EXPORT pid_t fork(void)
 
 VS_EXPORT void _exit(int status)
 {
-	if (!vs_in_vfork_child())
+	if (!vs_fd_silent && !vs_in_vfork_child())
 		vs_fd_close_all();
 	REAL(_exit)(status);
 	__builtin_unreachable();

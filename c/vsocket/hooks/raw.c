@@ -1,8 +1,10 @@
 /* raw.c - syscall(): some programs (Node.js) make part of their calls through it. */
 #define _GNU_SOURCE
 #include "hooks.h"
+#include "../book.h"
 #include "../sys.h"
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <sys/epoll.h>
@@ -10,6 +12,7 @@
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 int close_range(unsigned first, unsigned last, int flags);
@@ -21,6 +24,31 @@ static void no_more_acceleration(void)
 		if (!vs_is_pass(fd) && vs_fd_word(fd) != VS_FD_UNKNOWN)
 			vs_hook_refuse(fd, VS_PLAIN_URING);
 	vs_fd_give_up();
+}
+
+/* The process is about to restrict its system calls (sshd does, before it speaks to strangers): one of ours would end it. */
+static void fall_silent(void)
+{
+	if (!vs_fd_silent && !vs_in_vfork_child()) {
+		for (int fd = 0; fd <= vs_fd_highest(); fd++)
+			if (!vs_is_pass(fd))
+				vs_hook_refuse(fd, VS_PLAIN_FOREIGN | VS_PLAIN_SECCOMP);
+		vs_fd_fall_silent();
+		vs_book = NULL;
+	}
+}
+
+VS_EXPORT int prctl(int option, ...)
+{
+	unsigned long a[4];
+	va_list ap;
+	va_start(ap, option);
+	for (int i = 0; i < 4; i++)
+		a[i] = va_arg(ap, unsigned long);
+	va_end(ap);
+	if (option == PR_SET_SECCOMP)
+		fall_silent();
+	return (int)vs_result(vs_sys(SYS_prctl, option, a[0], a[1], a[2], a[3]));
 }
 
 VS_EXPORT long syscall(long number, ...)
@@ -117,6 +145,12 @@ VS_EXPORT long syscall(long number, ...)
 		return ioctl(fd, (unsigned long)a[1], a[2]);
 	case SYS_io_uring_setup:
 		no_more_acceleration();
+		break;
+	case SYS_prctl:
+		return prctl(fd, a[1], a[2], a[3], a[4]);
+	case SYS_seccomp:
+		if (fd == SECCOMP_SET_MODE_STRICT || fd == SECCOMP_SET_MODE_FILTER)
+			fall_silent();
 		break;
 	default:
 		break;

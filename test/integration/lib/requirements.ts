@@ -47,8 +47,9 @@ const PACKAGE: Record<string, string> = {
   'nc.openbsd': 'netcat-openbsd',
   'nc.traditional': 'netcat-traditional',
   scp: 'openssh-client',
-  javac: 'openjdk-17-jdk-headless',
-  java: 'openjdk-17-jdk-headless',
+  sftp: 'openssh-client',
+  javac: 'default-jdk-headless',
+  java: 'default-jdk-headless',
   go: 'golang-go',
 };
 

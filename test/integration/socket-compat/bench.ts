@@ -30,6 +30,8 @@ export interface StartChoice {
   env?: Record<string, string>;
   /** Goes before socket-run: a program that becomes another user. */
   as?: readonly string[];
+  /** Never under socket-run: something that stands behind what is looked at. */
+  plain?: boolean;
 }
 
 export interface ServerChoice extends StartChoice {
@@ -112,8 +114,12 @@ export class Bench {
     return brief && this.mode === 'both' ? 'ring or TCP ok' : found;
   }
 
-  private start(end: End, argv: readonly string[], { env, as = [] }: StartChoice): Program {
-    const plain = this.mode === `${end} plain`;
+  private start(
+    end: End,
+    argv: readonly string[],
+    { env, as = [], plain: never = false }: StartChoice,
+  ): Program {
+    const plain = never || this.mode === `${end} plain`;
     // The client's, because it ends by itself; the server's when the client has none.
     const tells = this.mode === 'client plain' ? end === 'server' : end === 'client';
     const under = plain ? [] : [runtimes.bun, join(ROOT, 'src', 'cli.ts'), 'socket-run'];
@@ -151,7 +157,8 @@ export function verdict(mode: ModeName, reports: readonly RunReport[]): string {
     return mode === 'both' ? 'ring' : 'RC or TCP ok';
   }
   if (connections.length === 0) return 'kernel (no connection seen)';
-  return mode === 'other host' ? 'RC or TCP ok' : `tcp (${mainReason(connections)})`;
+  const road = connections.every(({ protocol }) => protocol === 'udp') ? 'udp' : 'tcp';
+  return mode === 'other host' ? 'RC or TCP ok' : `${road} (${mainReason(connections)})`;
 }
 
 /** Short connections end before anybody knows more; what is said of the others counts first. */

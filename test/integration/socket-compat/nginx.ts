@@ -13,8 +13,12 @@ const SMALL_BYTES = 1024;
 const LARGE_BYTES = 1 << 20;
 const FROM = 'nginx-light, wrk';
 
-/** Starts it with these worker processes; gives its address. `daemon`: it leaves the process that started it. */
-async function nginx(bench: Bench, workers: number, daemon = false): Promise<string> {
+/** Starts it with these worker processes; gives its address. `daemon`: it leaves the process that started it; `plain`: without the library. */
+export async function nginx(
+  bench: Bench,
+  workers: number,
+  { daemon = false, plain = false }: { daemon?: boolean; plain?: boolean } = {},
+): Promise<string> {
   const port = bench.port();
   const { folder } = bench;
   writeFileSync(join(folder, 'small'), randomBytes(SMALL_BYTES));
@@ -33,7 +37,7 @@ async function nginx(bench: Bench, workers: number, daemon = false): Promise<str
   const argv = ['/usr/sbin/nginx', '-e', 'stderr', '-p', folder, '-c', join(folder, 'nginx.conf')];
   // The shell stands for the daemon as long as there is one.
   const waited = `${argv.join(' ')} && while [ -e ${folder}/pid ]; do sleep 0.05; done`;
-  await bench.server(daemon ? ['sh', '-c', waited] : argv, { port });
+  await bench.server(daemon ? ['sh', '-c', waited] : argv, { port, plain });
   return `http://${bench.address}:${port}`;
 }
 
@@ -118,7 +122,7 @@ export const ROWS: Row[] = [
     program: 'nginx: another program takes over (USR2, QUIT) under ab',
     brief: true,
     async run(bench) {
-      const url = await nginx(bench, 2, true);
+      const url = await nginx(bench, 2, { daemon: true });
       const loaded = ab(bench, `${url}/small`);
       await sleep(200);
       const old = masterOf(bench);
