@@ -177,8 +177,8 @@ complete -c rdmakit -n '__rdmakit_at pingpong' -l json -d 'print one JSON docume
 complete -c rdmakit -n '__rdmakit_at pingpong' -l ndjson -d 'print a JSON document a line, as things happen'
 complete -c rdmakit -n '__rdmakit_at pingpong' -l help -s h -d 'show this help'
 complete -c rdmakit -n '__rdmakit_at pingpong' -f -a '(__fish_print_hostnames)'
-complete -c rdmakit -n '__fish_is_nth_token 1' -a socket-run -d 'run programs with the TCP connections between them in shared memory'
-complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a socket-run -d 'run programs with the TCP connections between them in shared memory'
+complete -c rdmakit -n '__fish_is_nth_token 1' -a socket-run -d 'run programs with the sockets between them in shared memory, or on RDMA'
+complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a socket-run -d 'run programs with the sockets between them in shared memory, or on RDMA'
 complete -c rdmakit -n '__rdmakit_at socket-run; and not __rdmakit_at socket-run ps' -l report -d 'at the end print on standard error, for every connection, whether it was accelerated and why not, bytes, epochs, doorbells and latencies'
 complete -c rdmakit -n '__rdmakit_at socket-run; and not __rdmakit_at socket-run ps' -l report-json -d 'write the same as a JSON document' -r -F
 complete -c rdmakit -n '__rdmakit_at socket-run; and not __rdmakit_at socket-run ps' -l strict -d 'exit code 1 when no connection was accelerated'

@@ -17,7 +17,7 @@ export const commands: CommandRow[] = [
   },
   {
     name: 'socket-run',
-    summary: 'run programs with the TCP connections between them in shared memory',
+    summary: 'run programs with the sockets between them in shared memory, or on RDMA',
     load: () => import('./commands/socket-run.ts'),
   },
   {
