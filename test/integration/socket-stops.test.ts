@@ -37,6 +37,19 @@ async function server(argv: readonly string[], port: number): Promise<Program> {
   return started;
 }
 
+async function redisServer(): Promise<{ redis: Program; port: string }> {
+  const port = freshPort();
+  const argv = ['redis-server', '--port', `${port}`, '--save', '', '--bind', HOST];
+  return { redis: await server(argv, port), port: `${port}` };
+}
+
+const asks = (port: string, times: number): Program =>
+  start(['redis-benchmark', '-p', port, '-t', 'get', '-n', `${times}`, '-c', '4', '--csv']);
+
+async function mustAnswer(port: string): Promise<void> {
+  expect(await start(['redis-cli', '-p', port, 'ping']).ended).toMatchObject({ code: 0, stdout: 'PONG\n' });
+}
+
 /** Stops it for some milliseconds. */
 async function stop(program: Program): Promise<void> {
   program.kill('SIGSTOP');
@@ -69,27 +82,12 @@ test.each([
 });
 
 test('while a client is stopped the server answers others, and the client goes on afterwards', async () => {
-  const port = freshPort();
-  const redis = await server(['redis-server', '--port', `${port}`, '--save', '', '--bind', HOST], port);
-  const benchmark = start([
-    'redis-benchmark',
-    '-p',
-    `${port}`,
-    '-t',
-    'get',
-    '-n',
-    '300000',
-    '-c',
-    '4',
-    '--csv',
-  ]);
+  const { redis, port } = await redisServer();
+  const benchmark = asks(port, 300_000);
   for (let i = 0; i < 5 && benchmark.alive; i++) {
     await sleep(50 + Math.random() * 50);
     benchmark.kill('SIGSTOP');
-    for (let k = 0; k < 3; k++) {
-      const pong = await start(['redis-cli', '-p', `${port}`, 'ping']).ended;
-      expect(pong).toMatchObject({ code: 0, stdout: 'PONG\n' });
-    }
+    for (let k = 0; k < 3; k++) await mustAnswer(port);
     benchmark.kill('SIGCONT');
   }
   expect(await benchmark.ended).toMatchObject({ code: 0 });
@@ -98,30 +96,17 @@ test('while a client is stopped the server answers others, and the client goes o
 });
 
 test('a client that is stopped and then killed leaves the server to others', async () => {
-  const port = freshPort();
-  const redis = await server(['redis-server', '--port', `${port}`, '--save', '', '--bind', HOST], port);
+  const { redis, port } = await redisServer();
   for (let i = 0; i < 5; i++) {
-    const benchmark = start([
-      'redis-benchmark',
-      '-p',
-      `${port}`,
-      '-t',
-      'get',
-      '-n',
-      '100000000',
-      '-c',
-      '4',
-      '--csv',
-    ]);
+    const benchmark = asks(port, 100_000_000);
     await sleep(150 + Math.random() * 100);
     benchmark.kill('SIGSTOP');
     await sleep(50);
     benchmark.kill('SIGKILL');
     await benchmark.ended;
-    const pong = await start(['redis-cli', '-p', `${port}`, 'ping']).ended;
-    expect(pong).toMatchObject({ code: 0, stdout: 'PONG\n' });
+    await mustAnswer(port);
   }
-  const clients = await start(['redis-cli', '-p', `${port}`, 'info', 'clients']).ended;
+  const clients = await start(['redis-cli', '-p', port, 'info', 'clients']).ended;
   expect(clients.stdout).toContain('connected_clients:1\r\n');
   redis.kill('SIGTERM');
   expect(await redis.ended).toMatchObject({ code: 0 });
