@@ -237,7 +237,12 @@ static void write_udp_end(uint8_t addr[16], uint16_t *port, const struct sockadd
 	if (!vs_twin_endpoint(ss, &e, &scope))
 		return;
 	memcpy(addr, e.addr, 16);
-	*port = ntohs(e.port);
+	__atomic_store_n(port, ntohs(e.port), __ATOMIC_RELAXED);
+}
+
+bool vs_book_udp_is_noted(const struct vs_book_row *row, bool attached)
+{
+	return __atomic_load_n(&row->local_port, __ATOMIC_RELAXED) != 0 && __atomic_load_n(&row->attached, __ATOMIC_RELAXED) == attached;
 }
 
 void vs_book_udp_note(struct vs_book_row *row, int fd, const struct vs_udp_facts *facts)
@@ -251,7 +256,7 @@ void vs_book_udp_note(struct vs_book_row *row, int fd, const struct vs_udp_facts
 		write_udp_end(row->local, &row->local_port, &own);
 	if (connected)
 		write_udp_end(row->remote, &row->remote_port, &peer);
-	row->attached = facts->attached;
+	__atomic_store_n(&row->attached, facts->attached, __ATOMIC_RELAXED);
 	row->refused = facts->plain;
 	row->rx.eager = facts->unseen;
 	if (facts->closed)

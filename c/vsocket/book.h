@@ -156,6 +156,8 @@ struct vs_udp_facts {
 	uint32_t plain; /* enum vs_plain */
 	bool closed;
 };
+/* Without its lock: whether the row has an address, and says this of the inbox, so that nothing need be written. */
+bool vs_book_udp_is_noted(const struct vs_book_row *row, bool attached);
 /* What is to be written besides the counters. Also its addresses are looked up. */
 void vs_book_udp_note(struct vs_book_row *row, int fd, const struct vs_udp_facts *facts);
 /* There was no row for it, and it is closed: its counters. */

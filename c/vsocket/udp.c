@@ -609,7 +609,7 @@ void vs_udp_note_used(struct vs_udp *u, int fd)
 	}
 	/* Its address may have come with this call. */
 	struct vs_book_row *row = atomic_load(&u->row);
-	if (row && (row->local_port == 0 || row->attached != (inbox_of(u) != NULL)))
+	if (row && !vs_book_udp_is_noted(row, inbox_of(u) != NULL))
 		note(u, fd, false);
 }
 
