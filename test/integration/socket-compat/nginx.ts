@@ -98,8 +98,8 @@ export const ROWS: Row[] = [
     brief: true,
     async run(bench) {
       const url = await nginx(bench, 4);
-      const text = await bench.client(['ab', '-q', '-n', '2000', '-c', '8', `${url}/small`]);
-      mustSay(text, /Complete requests:\s+2000\nFailed requests:\s+0\n/);
+      const text = await bench.client(['ab', '-q', '-n', '500', '-c', '8', `${url}/small`]);
+      mustSay(text, /Complete requests:\s+500\nFailed requests:\s+0\n/);
     },
   },
   {

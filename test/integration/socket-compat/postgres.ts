@@ -71,6 +71,6 @@ export const ROWS: Row[] = [
   {
     from: FROM,
     program: 'postgres, pgbench -S -C: a connection each',
-    run: (bench) => pgbench(bench, '-S', '-C', '-c', '2', '-t', '30'),
+    run: (bench) => pgbench(bench, '-S', '-C', '-c', '2', '-t', '10'),
   },
 ];

@@ -19,7 +19,7 @@ export const NEEDED = [
   'stress-ng',
 ];
 
-const FILE_BYTES = 20_000_000;
+const FILE_BYTES = 10_000_000;
 const LIMIT_MS = 30_000;
 
 /** A file to be moved, in a folder of its own. */
