@@ -372,6 +372,13 @@ static void keep_error(struct vs_dir *d, long r)
 		atomic_store(&d->rx_error, (uint32_t)-r);
 }
 
+/* The other end sends no more. */
+static bool twin_ended(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	return vs_sys_poll_now(&p, 1) == 1;
+}
+
 /* One attempt that never blocks. `check`: when the ring is empty, also ask the twin for the end of the stream. */
 static long read_once(const struct vs_conn *c, int fd, struct vs_cursor *to, int flags, bool check)
 {
@@ -408,14 +415,13 @@ static long read_once(const struct vs_conn *c, int fd, struct vs_cursor *to, int
 				keep_error(d, r);
 				continue;
 			}
-			if (r > 0)
-				r = -EAGAIN;
-			/* What the peer wrote before it was killed need not have come, and the end of the stream would say that it had. */
-			if (r == 0 && vs_is_remote(c) && vs_remote->died(c)) {
+			/* What the peer wrote before it was killed need not have come, and the end of the stream would say that it had. It may have rung
+			 * for it before it was killed. */
+			if (vs_is_remote(c) && (r == 0 || (r > 0 && twin_ended(fd))) && vs_remote->died(c)) {
 				if ((t == e && atomic_load(&d->tail) != atomic_load(&d->head)) || atomic_load(&d->epoch_tx) != t)
 					continue;
 				r = -ECONNRESET;
-			} else if (r == 0 && vs_is_remote(c))
+			} else if (r > 0 || (r == 0 && vs_is_remote(c)))
 				r = -EAGAIN;
 		}
 		if (r == -EAGAIN || r == 0) {

@@ -2,8 +2,8 @@
 
 echo PORT                    sends back what comes, until the end
 talk PORT COUNT SIZE         sends COUNT messages to an echo and reads them back
-read PORT                    answers two greetings, says "ready", waits for SIGUSR1, reads to the end
-write PORT BYTES             greets twice, sends BYTES, says "sent PORT", waits for SIGUSR1, closes
+read PORT                    answers three greetings, says "ready", waits for SIGUSR1, reads to the end
+write PORT BYTES             greets three times, sends BYTES, says "sent PORT", waits for SIGUSR1, closes
 refuse PORT WHAT             two messages to an echo, then WHAT: option, urgent, splice; then two more
 """
 import os, signal, socket, sys
@@ -38,7 +38,7 @@ if mode == "echo":
         s.sendall(data)
 elif mode == "read":
     s = accept()
-    for _ in range(2):
+    for _ in range(3):
         s.sendall(s.recv(1))
     say("ready")
     signal.sigwait([signal.SIGUSR1])
@@ -51,7 +51,7 @@ else:
     if mode == "talk":
         talk(s, int(sys.argv[3]), int(sys.argv[4]))
     elif mode == "write":
-        talk(s, 2, 1)
+        talk(s, 3, 1)
         s.sendall(os.urandom(int(sys.argv[3])))
         say(f"sent {s.getsockname()[1]}")
         signal.sigwait([signal.SIGUSR1])
