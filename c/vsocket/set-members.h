@@ -56,7 +56,7 @@ struct vs_set {
 	_Atomic uint32_t datagrams; /* of the next */
 	struct vs_datagram_member datagram[VS_SET_DATAGRAMS];
 	int ep;
-	struct vs_board *board;
+	struct vs_board *_Atomic board; /* given under the lock, looked for without it */
 	_Atomic uint32_t rings; /* members with a bit */
 	_Atomic int first;	/* of the list of ready ones, number + 1 */
 	int last;

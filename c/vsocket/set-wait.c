@@ -36,7 +36,8 @@ bool vs_set_has_rings(const struct vs_set *s)
 
 bool vs_set_ready(struct vs_set *s)
 {
-	return atomic_load_explicit(&s->first, memory_order_relaxed) || (s->board && vs_board_any(s->board)) || vs_set_datagrams_ready(s);
+	struct vs_board *b = s->board;
+	return atomic_load_explicit(&s->first, memory_order_relaxed) || (b && vs_board_any(b)) || vs_set_datagrams_ready(s);
 }
 
 void vs_set_sleep(struct vs_set *s, vs_ctl_fn *real, struct vs_sleep *how)
