@@ -259,6 +259,7 @@ void vs_book_udp_note(struct vs_book_row *row, int fd, const struct vs_udp_facts
 	__atomic_store_n(&row->attached, facts->attached, __ATOMIC_RELAXED);
 	row->refused = facts->plain;
 	row->rx.eager = facts->unseen;
+	row->road = facts->far ? VS_ROAD_OPEN : VS_ROAD_NONE;
 	if (facts->closed)
 		row->state = VS_BOOK_CLOSED;
 	unlock_row(row);
@@ -273,7 +274,8 @@ void vs_book_udp_unlisted(const struct vs_book_flow *tx, const struct vs_book_fl
 bool vs_book_from_inbox(struct vs_book_row *row, struct vs_inbox *in)
 {
 	uint64_t word = atomic_load(&in->word);
-	*row = (struct vs_book_row){ .cookie = atomic_load(&in->cookie), .state = VS_BOOK_OPEN, .attached = 1, .protocol = IPPROTO_UDP, .local_host = 1 };
+	*row = (struct vs_book_row){ .cookie = atomic_load(&in->cookie), .state = VS_BOOK_OPEN, .attached = 1, .protocol = IPPROTO_UDP, .local_host = 1,
+				    .road = atomic_load(&in->far_until) ? VS_ROAD_OPEN : VS_ROAD_NONE };
 	if (row->cookie == 0 || row->cookie == UINT64_MAX)
 		return false;
 	row->pid = atomic_load(&in->pid);

@@ -153,6 +153,7 @@ struct vs_book_row *vs_book_udp(int fd);
 struct vs_udp_facts {
 	bool attached;	/* it has an inbox */
 	bool unseen;	/* it is waited for in ways that are not seen */
+	bool far;	/* datagrams have gone to, or could come from, another host by a queue pair */
 	uint32_t plain; /* enum vs_plain */
 	bool closed;
 };

@@ -69,7 +69,11 @@ struct vs_inbox *vs_inbox_take(uint64_t cookie, uint64_t netns, const struct vs_
 			atomic_store(&in->pid, (uint32_t)vs_sys_getpid());
 			atomic_store(&in->netns, netns);
 			atomic_store(&in->holders, 1);
+			atomic_store(&in->port, 0);
 			atomic_store(&in->natives, 0);
+			atomic_store(&in->known, 0);
+			atomic_store(&in->far_credit, 0);
+			atomic_store(&in->far_until, 0);
 			atomic_store(&in->natives_seen, 0);
 			atomic_store(&in->looked, 0);
 			atomic_store(&in->drops, 0);

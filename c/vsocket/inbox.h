@@ -17,6 +17,9 @@
 /* The largest datagram of IPv4; longer ones of IPv6 are left to the kernel. */
 #define VS_DATAGRAM_MAX 65507u
 
+/* vs_inbox.far_credit, when a sender of another host uses it. */
+#define VS_INBOX_CREDIT 8u
+
 /* Makes an inbox for a socket, shut and with one holder. NULL when there is none left. */
 struct vs_inbox *vs_inbox_take(uint64_t cookie, uint64_t netns, const struct vs_endpoint *at);
 /* A process has closed its last descriptor of the socket; the last one frees the inbox and what lies in it. */

@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define VS_MAGIC UINT64_C(0x316b636f73766b72) /* "rkvsock1" */
-#define VS_VERSION 8
+#define VS_VERSION 9
 #define VS_SLOTS 4096
 #define VS_BUCKETS 8192
 #define VS_RING_MIN (UINT32_C(64) << 10)
@@ -177,11 +177,16 @@ struct vs_inbox {
 	_Atomic uint64_t looked;		 /* when the kernel's queue was last looked at (vs_ticks()) */
 	_Atomic uint32_t rx_lock;
 	_Atomic uint64_t read, read_bytes; /* datagrams and their bytes ever taken out */
+	_Atomic uint32_t known;		   /* some sender of this host has found it */
+	/* Some sender of another host uses it, or is about to: so many datagrams may come from the kernel before that is over. */
+	_Atomic uint32_t far_credit;
+	_Atomic uint64_t far_until; /* vs_ticks(): how long something may come from there without asking again */
 	_Atomic uint32_t holders; /* processes that have the socket; those that were killed are never subtracted */
 	_Alignas(VS_LINE) _Atomic uint64_t cookie; /* SO_COOKIE of the socket; 0: the inbox is free */
 	_Atomic uint64_t netns;
 	_Atomic uint32_t gen;
 	_Atomic uint32_t pid; /* of the process that used it last */
+	_Atomic uint32_t port; /* UDP port of that process, where other hosts may ask for it (remote/); 0: none */
 	struct vs_endpoint at; /* where the socket was bound when the inbox was made */
 	/* the senders' */
 	_Alignas(VS_LINE) _Atomic uint32_t tx_lock;

@@ -7,6 +7,16 @@
 
 #include "conn.h"
 
+struct vs_inbox;
+
+/* A UDP socket that sends to another host. */
+struct vs_far_sender {
+	const void *owner;	/* stands for the socket */
+	_Atomic uint32_t *lock; /* whoever sends on it has it; it exists for ever */
+	int fd;
+	bool v6, connected; /* an AF_INET6 socket; it has a peer */
+};
+
 struct vs_remote_ops {
 	/* A connection to another host was attached: look whether its other end has the library. Returns at once. */
 	void (*wanted)(const struct vs_conn *c, int fd);
@@ -48,11 +58,24 @@ struct vs_remote_ops {
 	/* This process's last descriptor of it is about to go. */
 	void (*left)(const struct vs_conn *c);
 	void (*forked)(void);
+	/* What stands for the receiver of datagrams on another host; 0: there is no way to it but the kernel's. Under the socket's lock. */
+	uint64_t (*far)(const struct vs_far_sender *s, const struct vs_endpoint *from, const struct vs_endpoint *to);
+	/* Sends a datagram there. Its length, or VS_NATIVE: the kernel is to carry it. Under the socket's lock. */
+	long (*far_send)(uint64_t far, struct vs_cursor *c);
+	/* The socket is closed. */
+	void (*far_left)(const void *owner, _Atomic uint32_t *lock);
+	/* Datagrams from other hosts come to the socket of this inbox: they may ask for it. */
+	void (*far_receiver)(struct vs_inbox *in);
 };
 
 extern const struct vs_remote_ops *vs_remote;
 /* This process has, or had, a connection to another host. */
 extern _Atomic bool vs_remotes;
+
+/* This process has, or had, a UD queue pair. */
+extern _Atomic bool vs_remote_datagrams;
+/* Some UDP socket of it has sent to other hosts. */
+extern _Atomic bool vs_far_senders;
 
 /* The other end is on another host. */
 static inline bool vs_is_remote(const struct vs_conn *c)

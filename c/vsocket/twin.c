@@ -160,6 +160,17 @@ static bool is_mapped(const uint8_t *addr)
 
 bool vs_twin_is_v4(const struct vs_endpoint *e) { return is_mapped(e->addr); }
 
+socklen_t vs_twin_sockaddr(const struct vs_endpoint *e, bool v4, struct sockaddr_storage *ss)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = e->port };
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = e->port };
+	memcpy(&in.sin_addr, e->addr + 12, 4);
+	memcpy(&in6.sin6_addr, e->addr, 16);
+	memset(ss, 0, sizeof *ss);
+	memcpy(ss, v4 ? (void *)&in : (void *)&in6, v4 ? sizeof in : sizeof in6);
+	return v4 ? sizeof in : sizeof in6;
+}
+
 /* The usual cases need no question; for others the kernel is asked whether the address is one of this host's: a bind succeeds. */
 bool vs_twin_is_local(const struct vs_endpoint *peer, const struct vs_endpoint *own, const struct sockaddr_storage *ss)
 {
@@ -352,13 +363,11 @@ int vs_twin_ask(const struct vs_key *key, int side, uint64_t cookie, struct vs_t
 	return !cookie || (m->id.idiag_cookie[0] == (uint32_t)cookie && m->id.idiag_cookie[1] == (uint32_t)(cookie >> 32));
 }
 
-/* For UDP the kernel looks up where a datagram from idiag_src to idiag_dst would go (udp_dump_one() of net/ipv4/udp_diag.c), on the
- * loopback device, which carries what a host sends to itself. */
-uint64_t vs_twin_udp_receiver(const struct vs_endpoint *from, const struct vs_endpoint *to)
+/* For UDP the kernel looks up where a datagram from idiag_src to idiag_dst would go (udp_dump_one() of net/ipv4/udp_diag.c). */
+uint64_t vs_twin_udp_receiver(const struct vs_endpoint *from, const struct vs_endpoint *to, uint32_t device)
 {
-	const uint32_t loopback = 1;
 	union answer a;
-	if (is_mapped(from->addr) != is_mapped(to->addr) || ask(IPPROTO_UDP, from, to, loopback, 0, &a) != 1)
+	if (is_mapped(from->addr) != is_mapped(to->addr) || ask(IPPROTO_UDP, from, to, device, 0, &a) != 1)
 		return 0;
 	const struct inet_diag_msg *m = NLMSG_DATA(&a.head);
 	return m->idiag_inode ? m->id.idiag_cookie[0] | (uint64_t)m->id.idiag_cookie[1] << 32 : 0;

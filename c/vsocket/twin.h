@@ -25,11 +25,13 @@ bool vs_twin_is_over(int fd);
 /* An address as keys have it: IPv4 as mapped IPv6. `*scope` is set for IPv6. False for other families. */
 bool vs_twin_endpoint(const struct sockaddr_storage *ss, struct vs_endpoint *e, uint32_t *scope);
 bool vs_twin_is_v4(const struct vs_endpoint *e);
+/* The other way round, for a socket of IPv4 or of IPv6; returns its length. */
+socklen_t vs_twin_sockaddr(const struct vs_endpoint *e, bool v4, struct sockaddr_storage *ss);
 /* Whether an address is one of this host's; `own` is the address at this end. */
 bool vs_twin_is_local(const struct vs_endpoint *peer, const struct vs_endpoint *own, const struct sockaddr_storage *ss);
-/* The cookie of the socket that the kernel would give a UDP datagram from `from` to `to`, both of this network namespace; 0: it would
- * give it to none, or cannot be asked. */
-uint64_t vs_twin_udp_receiver(const struct vs_endpoint *from, const struct vs_endpoint *to);
+/* The cookie of the socket that the kernel would give a UDP datagram from `from` to `to`, an address of this network namespace, that comes by
+ * the network device of this index (1: loopback); 0: it would give it to none, or cannot be asked. */
+uint64_t vs_twin_udp_receiver(const struct vs_endpoint *from, const struct vs_endpoint *to, uint32_t device);
 
 /* Whether an option is set, by the application or on the listener it came from, under which a stream is more, or something else, than
  * bytes that arrive. */

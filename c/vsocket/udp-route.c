@@ -1,6 +1,7 @@
 /* udp-route.c - asking the kernel where datagrams go. */
 #define _GNU_SOURCE
 #include "udp-route.h"
+#include "remote.h"
 #include "sys.h"
 #include "twin.h"
 #include <string.h>
@@ -16,6 +17,9 @@
 /* And that there is none: from the first to the last. */
 #define NONE_TICKS (VS_TICKS_A_MS * 4)
 #define NONE_MAX_TICKS (VS_TICKS_A_MS * 1000)
+
+/* How long it is kept whether another host can be reached otherwise than by the kernel. */
+#define FAR_TICKS (VS_TICKS_A_MS * 1000)
 
 /* How long what was laid in is waited for: a receiver may have to wait for a CPU. */
 #define SETTLE_TICKS (VS_TICKS_A_MS * 20)
@@ -34,17 +38,6 @@ static unsigned hash(const struct vs_endpoint *e)
 _Static_assert(VS_ROUTES == 1 << (64 - 54), "the hash is an index");
 
 static bool is_group(const struct vs_endpoint *e) { return vs_twin_is_v4(e) ? e->addr[12] >= 224 : e->addr[0] == 0xff; }
-
-static socklen_t to_sockaddr(const struct vs_endpoint *e, bool v4, struct sockaddr_storage *ss)
-{
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = e->port };
-	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = e->port };
-	memcpy(&in.sin_addr, e->addr + 12, 4);
-	memcpy(&in6.sin6_addr, e->addr, 16);
-	memset(ss, 0, sizeof *ss);
-	memcpy(ss, v4 ? (void *)&in : (void *)&in6, v4 ? sizeof in : sizeof in6);
-	return v4 ? sizeof in : sizeof in6;
-}
 
 static bool own_name(int fd, struct vs_endpoint *own, uint32_t *scope)
 {
@@ -65,7 +58,7 @@ static bool source_for(const struct vs_endpoint *to, struct vs_endpoint *from)
 	struct sockaddr_storage ss;
 	uint32_t scope = 0;
 	const bool v4 = vs_twin_is_v4(to);
-	socklen_t len = to_sockaddr(to, v4, &ss);
+	socklen_t len = vs_twin_sockaddr(to, v4, &ss);
 	long fd = vs_sys(SYS_socket, v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return false;
@@ -74,8 +67,8 @@ static bool source_for(const struct vs_endpoint *to, struct vs_endpoint *from)
 	return ok;
 }
 
-/* From whom a datagram to `given` (NULL: to whom it is connected) would be, and `*to` whom; false when it is one that no inbox can have. */
-static bool ends_of(int fd, const struct vs_endpoint *given, struct vs_endpoint *from, struct vs_endpoint *to)
+/* From whom a datagram to `given` (NULL: to whom it is connected) would be, and `*to` whom. */
+static enum { NOWHERE, HERE, ELSEWHERE } ends_of(int fd, const struct vs_endpoint *given, struct vs_endpoint *from, struct vs_endpoint *to)
 {
 	static const uint8_t nothing[16], v4_nothing[16] = { [10] = 0xff, [11] = 0xff };
 	struct sockaddr_storage ss;
@@ -84,37 +77,52 @@ static bool ends_of(int fd, const struct vs_endpoint *given, struct vs_endpoint 
 	if (given)
 		*to = *given;
 	else if (vs_sys(SYS_getpeername, fd, &ss, &len) < 0 || !vs_twin_endpoint(&ss, to, &scope))
-		return false;
+		return NOWHERE;
 	if (scope || to->port == 0 || is_group(to) || !memcmp(to->addr, nothing, 16) || !memcmp(to->addr, v4_nothing, 16))
-		return false;
+		return NOWHERE;
 	if (!own_name(fd, from, &scope) || scope || from->port == 0)
-		return false;
+		return NOWHERE;
 	/* A broadcast address would be this host's, too; but nobody may connect to it. */
 	struct vs_endpoint chosen = { 0 };
 	if (!source_for(to, &chosen))
-		return false;
+		return NOWHERE;
 	if (!memcmp(from->addr, nothing, 16) || !memcmp(from->addr, v4_nothing, 16))
 		memcpy(from->addr, chosen.addr, sizeof from->addr);
-	to_sockaddr(to, vs_twin_is_v4(to), &ss);
-	return vs_twin_is_v4(from) == vs_twin_is_v4(to) && vs_twin_is_local(to, from, &ss);
+	vs_twin_sockaddr(to, vs_twin_is_v4(to), &ss);
+	if (vs_twin_is_v4(from) != vs_twin_is_v4(to))
+		return NOWHERE;
+	return vs_twin_is_local(to, from, &ss) ? HERE : ELSEWHERE;
 }
 
-static void ask(struct vs_route *r, int fd, const struct vs_endpoint *given)
+static void ask(struct vs_routes *routes, struct vs_route *r, int fd, const struct vs_endpoint *given)
 {
+	const uint32_t loopback = 1; /* which carries what a host sends to itself */
 	uint64_t netns = 0, cookie = 0;
 	socklen_t len = sizeof netns;
 	struct vs_inbox *in = NULL;
-	if (r->inbox || (!vs_arena_open() && ends_of(fd, given, &r->from, &r->to)))
-		cookie = vs_twin_udp_receiver(&r->from, &r->to);
+	const bool known = r->inbox || r->far;
+	int where = known ? r->far ? ELSEWHERE : HERE : vs_arena_open() ? NOWHERE : (int)ends_of(fd, given, &r->from, &r->to);
+	if (where == HERE)
+		cookie = vs_twin_udp_receiver(&r->from, &r->to, loopback);
+	r->asked = vs_ticks();
+	if (where == ELSEWHERE && vs_remote) {
+		struct vs_far_sender s = routes->sender;
+		s.fd = fd;
+		s.connected = !given;
+		r->far = vs_remote->far(&s, &r->from, &r->to);
+		r->lasts = FAR_TICKS;
+		return;
+	}
 	if (cookie && vs_sys_getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &netns, &len) < 0)
 		cookie = 0;
 	if (cookie)
 		in = vs_inbox_find(cookie, netns, &r->gen);
-	r->asked = vs_ticks();
 	if (in) {
 		/* What was sent before took the kernel, and comes first. */
-		if (r->inbox != (uint32_t)(in - vs_arena->inbox) + 1)
+		if (r->inbox != (uint32_t)(in - vs_arena->inbox) + 1) {
+			atomic_store(&in->known, 1);
 			atomic_fetch_add(&in->natives, 1);
+		}
 		r->inbox = (uint32_t)(in - vs_arena->inbox) + 1;
 		r->lasts = INBOX_TICKS;
 	} else {
@@ -158,7 +166,7 @@ struct vs_route *vs_routes_find(struct vs_routes *r, int fd, const struct vs_end
 	}
 	const struct vs_inbox *in = vs_route_inbox(e);
 	if ((in && atomic_load_explicit(&in->gen, memory_order_relaxed) != e->gen) || vs_ticks() - e->asked > e->lasts)
-		ask(e, fd, to);
+		ask(r, e, fd, to);
 	return e;
 }
 
@@ -176,9 +184,10 @@ void vs_route_settle(struct vs_route *e)
 	e->put_tail = 0;
 }
 
-void vs_routes_reset(struct vs_routes *r)
+void vs_routes_reset(struct vs_routes *r, const struct vs_far_sender *sender)
 {
 	uint32_t changes = atomic_load(&r->changes) + 1;
 	atomic_store(&r->changes, changes);
 	r->last = (struct vs_route){ 0 };
+	r->sender = *sender;
 }

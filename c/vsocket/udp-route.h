@@ -9,6 +9,7 @@
 #define VS_UDP_ROUTE_H
 
 #include "inbox.h"
+#include "remote.h"
 
 /* One destination. */
 struct vs_route {
@@ -21,11 +22,13 @@ struct vs_route {
 	uint32_t put_inbox; /* index + 1: where something was laid in last, */
 	uint64_t put_tail;  /* and up to where, when it may not have been read */
 	uint64_t asked, lasts; /* vs_ticks(): when the kernel was asked, and how long that is good */
+	uint64_t far;	       /* on another host: what stands for the receiver (remote.h); 0: the kernel's */
 };
 
 #define VS_ROUTES 1024
 /* The destinations of a socket. Under a lock of the caller's, but for `changes`. */
 struct vs_routes {
+	struct vs_far_sender sender; /* the socket; without what a call tells */
 	_Atomic uint32_t changes; /* counts what makes all answers invalid */
 	struct vs_route last;	  /* the one of a socket that has one */
 	struct vs_route *more;	  /* VS_ROUTES of them, by hash; a destination may lose its place to another */
@@ -46,6 +49,6 @@ void vs_route_settle(struct vs_route *e);
 /* The address that a socket has. False: it has none that can be named. */
 bool vs_route_own_name(int fd, struct vs_endpoint *own);
 /* For another socket: keeps the memory. */
-void vs_routes_reset(struct vs_routes *r);
+void vs_routes_reset(struct vs_routes *r, const struct vs_far_sender *sender);
 
 #endif

@@ -5,6 +5,7 @@
 #include "conn.h"
 #include "hooks/spin.h"
 #include "lock.h"
+#include "remote.h"
 #include "sys.h"
 #include "twin.h"
 #include "udp-route.h"
@@ -33,14 +34,18 @@ struct vs_udp {
 	_Atomic uint32_t watched;  /* enum vs_udp_watched */
 	_Atomic uint32_t spin_ns;
 	_Atomic bool nonblock;
+	_Atomic bool far; /* something was sent to another host by the queue pair */
 	bool v6;
 	_Atomic int fd; /* one of its descriptors */
 	_Atomic bool booked;			/* `row` has been asked for */
 	struct vs_book_row *_Atomic row;	/* of a report */
 	struct vs_book_flow own_tx, own_rx;	/* counters, when there is no row */
 	struct vs_book_flow *_Atomic tx, *_Atomic rx;
+	_Atomic uint32_t from_kernel, next_look; /* datagrams that were received from the kernel; at which of them their sender is looked at */
 	struct vs_routes routes;
 };
+/* That one, and four times as many each time that he is of this host; the socket has an inbox then. */
+#define FIRST_LOOK 16u
 
 static void count(uint64_t *counter, uint64_t n) { atomic_fetch_add_explicit((_Atomic uint64_t *)counter, n, memory_order_relaxed); }
 
@@ -70,7 +75,7 @@ void vs_udp_made(int fd, bool v6, bool nonblock)
 		struct vs_routes routes = u->routes;
 		uint32_t sleepers = atomic_load(&u->sleepers); /* of its last life, who have not noticed yet */
 		memset(u, 0, sizeof *u);
-		vs_routes_reset(&routes);
+		vs_routes_reset(&routes, &(struct vs_far_sender){ .owner = u, .lock = &u->lock, .v6 = v6 });
 		u->routes = routes;
 		atomic_store(&u->sleepers, sleepers);
 		u->v6 = v6;
@@ -78,6 +83,7 @@ void vs_udp_made(int fd, bool v6, bool nonblock)
 		atomic_store(&u->rx, &u->own_rx);
 		atomic_store(&u->nonblock, nonblock);
 		atomic_store(&u->fd, fd);
+		atomic_store(&u->next_look, FIRST_LOOK);
 		if (i >= atomic_load(&udps_used))
 			atomic_store(&udps_used, i + 1);
 		vs_fd_set_datagram(fd, i);
@@ -94,11 +100,34 @@ static struct vs_inbox *inbox_of(struct vs_udp *u)
 	return in && atomic_load_explicit(&in->cookie, memory_order_relaxed) == atomic_load_explicit(&u->cookie, memory_order_relaxed) ? in : NULL;
 }
 
+/* Whether other hosts may send to the inbox. */
+static bool is_far(const struct vs_inbox *in)
+{
+	const uint64_t until = atomic_load_explicit(&in->far_until, memory_order_relaxed);
+	return __builtin_expect(until != 0, 0) && (int64_t)(until - vs_ticks()) > 0;
+}
+
+/* Lays in what has come from there. */
+static void poll_far(const struct vs_inbox *in)
+{
+	if (is_far(in))
+		vs_remote->poll();
+}
+
+/* A thread is going to sleep in the kernel: somebody else must look. */
+static void doze_far(const struct vs_inbox *in)
+{
+	if (is_far(in))
+		vs_remote->doze();
+}
+
 bool vs_udp_has_inbox(struct vs_udp *u) { return inbox_of(u) != NULL; }
 
 bool vs_udp_ready(struct vs_udp *u)
 {
 	struct vs_inbox *in = inbox_of(u);
+	if (in && !vs_inbox_has(in))
+		poll_far(in);
 	return in && vs_inbox_has(in);
 }
 
@@ -125,6 +154,8 @@ void vs_udp_release(unsigned index)
 		atomic_store(&u->inbox, 0);
 		if (in)
 			vs_inbox_leave(in);
+		if (atomic_load_explicit(&vs_far_senders, memory_order_relaxed))
+			vs_remote->far_left(u, &u->lock);
 	}
 	atomic_fetch_sub(&u->descriptors, 1);
 }
@@ -182,8 +213,10 @@ long vs_udp_send(struct vs_udp *u, int fd, const struct msghdr *m, int flags, st
 		return VS_NATIVE;
 	struct vs_route *e = vs_routes_find(&u->routes, fd, m->msg_name ? &to : NULL);
 	struct vs_inbox *in = vs_route_inbox(e);
-	long r = in && can_be_put(u, m, flags, &c) ? vs_inbox_put(in, e->gen, &e->from, &c, &tail) : VS_INBOX_KERNEL;
-	if (r >= 0)
+	long r = VS_INBOX_KERNEL;
+	if ((in || e->far) && can_be_put(u, m, flags, &c))
+		r = in ? vs_inbox_put(in, e->gen, &e->from, &c, &tail) : vs_remote->far_send(e->far, &c);
+	if (r >= 0 && in)
 		vs_route_put(e, tail);
 	if (r == VS_INBOX_KERNEL)
 		vs_route_settle(e);
@@ -197,6 +230,8 @@ long vs_udp_send(struct vs_udp *u, int fd, const struct msghdr *m, int flags, st
 		vs_cursor_init(&c, m->msg_iov, (int)m->msg_iovlen);
 		return (long)c.left;
 	}
+	if (!in && !atomic_load_explicit(&u->far, memory_order_relaxed))
+		atomic_store(&u->far, true);
 	count(&u->tx->ring_bytes, (uint64_t)r);
 	count(&u->tx->datagrams, 1);
 	return r;
@@ -218,6 +253,15 @@ static bool all_seen(struct vs_udp *u, struct vs_inbox *in)
 	return !atomic_load(&u->plain) && atomic_load(&u->watched) != VS_UDP_UNSEEN && atomic_load(&in->holders) == 1;
 }
 
+/* A receiver that sleeps before each datagram would ask the kernel each time. */
+static _Atomic uint32_t pid;
+static uint32_t own_pid(void)
+{
+	if (!atomic_load_explicit(&pid, memory_order_relaxed))
+		atomic_store(&pid, (uint32_t)vs_sys_getpid());
+	return atomic_load_explicit(&pid, memory_order_relaxed);
+}
+
 /* Opens the inbox when nobody sleeps. Under rx_lock. */
 static void open_inbox(struct vs_udp *u, struct vs_inbox *in)
 {
@@ -225,7 +269,7 @@ static void open_inbox(struct vs_udp *u, struct vs_inbox *in)
 	if (VS_INBOX_STATE(w) == VS_INBOX_OPEN || atomic_load(&u->sleepers) > 0 || !all_seen(u, in) ||
 	    VS_INBOX_TAIL(w) != atomic_load(&in->head))
 		return;
-	atomic_store(&in->pid, (uint32_t)vs_sys_getpid());
+	atomic_store(&in->pid, own_pid());
 	atomic_compare_exchange_strong(&in->word, &w, VS_INBOX_WORD(VS_INBOX_TAIL(w), VS_INBOX_OPEN));
 }
 
@@ -287,6 +331,35 @@ static long take(struct vs_udp *u, struct vs_inbox *in, struct msghdr *m, int fl
 	return flags & MSG_TRUNC ? len : (long)copied;
 }
 
+/* A datagram has come from the kernel. Other hosts' processes can ask for the inbox only when they are listened to. */
+static void look_at_sender(struct vs_udp *u, struct vs_inbox *in, const void *name, socklen_t namelen)
+{
+	uint32_t credit = in ? atomic_load_explicit(&in->far_credit, memory_order_relaxed) : 0;
+	if (credit)
+		atomic_compare_exchange_strong(&in->far_credit, &credit, credit - 1);
+	const uint32_t n = atomic_fetch_add_explicit(&u->from_kernel, 1, memory_order_relaxed) + 1,
+		       look = atomic_load_explicit(&u->next_look, memory_order_relaxed);
+	if (!in || n < look || !vs_remote)
+		return;
+	struct sockaddr_storage ss;
+	struct vs_endpoint from, own;
+	uint32_t scope = 0;
+	socklen_t len = sizeof ss;
+	atomic_store(&u->next_look, look < UINT32_MAX / 4 ? look * 4 : UINT32_MAX);
+	memset(&ss, 0, sizeof ss);
+	if (name && namelen <= sizeof ss)
+		memcpy(&ss, name, namelen);
+	else if (vs_sys(SYS_getpeername, atomic_load(&u->fd), &ss, &len) < 0)
+		return;
+	if (!vs_twin_endpoint(&ss, &from, &scope) || scope || !vs_route_own_name(atomic_load(&u->fd), &own))
+		return;
+	vs_twin_sockaddr(&from, vs_twin_is_v4(&from), &ss);
+	if (!vs_twin_is_local(&from, &own, &ss)) {
+		atomic_store(&u->next_look, UINT32_MAX);
+		vs_remote->far_receiver(in);
+	}
+}
+
 /* The kernel's queue, without waiting. */
 static long look_at_kernel(struct vs_udp *u, struct vs_inbox *in, int fd, struct msghdr *m, int flags)
 {
@@ -297,6 +370,8 @@ static long look_at_kernel(struct vs_udp *u, struct vs_inbox *in, int fd, struct
 		atomic_store_explicit(&in->natives_seen, natives, memory_order_relaxed);
 	else if (r > 0 && !(flags & MSG_PEEK))
 		count(&u->rx->kernel_bytes, (uint64_t)r);
+	if (r >= 0)
+		look_at_sender(u, in, m->msg_name, m->msg_namelen);
 	if (r >= 0)
 		atomic_store_explicit(&u->kernel_first, true, memory_order_relaxed);
 	return r;
@@ -333,21 +408,23 @@ static long poll_both(struct vs_udp *u, struct vs_inbox *in, int fd, struct msgh
 }
 
 /* Some sender has found the inbox; until then there is nothing to look for in it. */
-static bool is_known(const struct vs_inbox *in)
+static bool is_known(struct vs_inbox *in)
 {
-	return atomic_load_explicit(&in->natives, memory_order_relaxed) || VS_INBOX_TAIL(atomic_load_explicit(&in->word, memory_order_relaxed));
+	return atomic_load_explicit(&in->known, memory_order_relaxed) || atomic_load_explicit(&in->far_credit, memory_order_relaxed) || vs_inbox_has(in);
 }
 
 /* Looks for as long as it is worth it; true when something may have come. */
 static bool spin(struct vs_inbox *in, int fd, uint32_t budget_ns)
 {
 	uint64_t start = vs_now_ns(), looked = start, now = start;
+	const int pauses = is_far(in) ? 2 : 32; /* looking at a queue is longer than a pause */
 	while (now - start < budget_ns) {
-		for (int i = 0; i < 32; i++) {
+		for (int i = 0; i < pauses; i++) {
 			if (vs_inbox_has(in) || natives_due(in))
 				return true;
 			vs_pause();
 		}
+		poll_far(in);
 		now = vs_now_ns();
 		if (now - looked > VS_LOOK_NS) {
 			struct pollfd p = { .fd = fd, .events = POLLIN };
@@ -361,6 +438,24 @@ static bool spin(struct vs_inbox *in, int fd, uint32_t budget_ns)
 			vs_sys_yield();
 	}
 	return false;
+}
+
+/* Whoever finds a receiver on another host asleep must send again by the kernel what it did not take: dear enough to be patient, and
+ * what such waits last teaches nothing. */
+#define FAR_SPIN_NS 200000u
+static uint32_t spin_budget(struct vs_udp *u, struct vs_inbox *in)
+{
+	if (atomic_load_explicit(&in->far_credit, memory_order_relaxed))
+		return FAR_SPIN_NS;
+	return vs_spin_budget(atomic_load_explicit(&u->spin_ns, memory_order_relaxed));
+}
+
+static void learn(struct vs_udp *u, struct vs_inbox *in, const struct vs_udp_wait *w, bool by_ring)
+{
+	if (!w->since_ns || atomic_load_explicit(&in->far_credit, memory_order_relaxed))
+		return;
+	const uint32_t budget = vs_spin_budget(atomic_load_explicit(&u->spin_ns, memory_order_relaxed));
+	atomic_store_explicit(&u->spin_ns, vs_spin_learn(budget, vs_now_ns() - w->since_ns, by_ring), memory_order_relaxed);
 }
 
 static bool is_nonblocking(struct vs_udp *u, int fd)
@@ -391,12 +486,21 @@ long vs_udp_recv(struct vs_udp *u, int fd, struct msghdr *m, int flags, struct v
 		in = make_inbox(u, fd);
 	if (in && !may_be_memory(m) && vs_inbox_has(in))
 		return bad_memory(in);
-	*w = (struct vs_udp_wait){ .natives = in ? atomic_load(&in->natives) : 0 };
-	if (!in || !is_known(in) || (flags & ~RECV_FLAGS) || m->msg_iovlen > 1024 || !may_be_memory(m)) {
+	*w = (struct vs_udp_wait){ .natives = in ? atomic_load(&in->natives) : 0, .name = m->msg_name, .namelen = m->msg_namelen };
+	if (in && !vs_inbox_has(in))
+		poll_far(in);
+	const bool strange = (flags & ~RECV_FLAGS) || m->msg_iovlen > 1024 || !may_be_memory(m);
+	if (!in || strange || !is_known(in)) {
 		atomic_fetch_add(&u->sleepers, 1);
-		if (in && !vs_inbox_arm(in))
+		const bool empty = !in || vs_inbox_arm(in);
+		if (!empty && strange)
 			vs_inbox_set(in, VS_INBOX_SHUT);
-		return VS_NATIVE;
+		if (in)
+			doze_far(in);
+		if (empty || strange)
+			return VS_NATIVE;
+		/* Something has come just now. */
+		atomic_fetch_sub(&u->sleepers, 1);
 	}
 	for (bool spun = false;; spun = true) {
 		bool looked;
@@ -414,10 +518,8 @@ long vs_udp_recv(struct vs_udp *u, int fd, struct msghdr *m, int flags, struct v
 			open_inbox(u, in);
 		if (r != -EAGAIN) {
 			vs_unlock(&in->rx_lock);
-			if (spun && w->since_ns)
-				atomic_store_explicit(&u->spin_ns,
-						      vs_spin_learn(vs_spin_budget(atomic_load(&u->spin_ns)), vs_now_ns() - w->since_ns, true),
-						      memory_order_relaxed);
+			if (spun)
+				learn(u, in, w, true);
 			return r;
 		}
 		const bool opened = vs_inbox_state(in) == VS_INBOX_OPEN;
@@ -435,13 +537,15 @@ long vs_udp_recv(struct vs_udp *u, int fd, struct msghdr *m, int flags, struct v
 			if (!empty)
 				atomic_fetch_sub(&u->sleepers, 1);
 			vs_unlock(&in->rx_lock);
-			if (empty)
+			if (empty) {
+				doze_far(in);
 				return VS_NATIVE;
+			}
 			continue;
 		}
 		vs_unlock(&in->rx_lock);
 		w->since_ns = vs_now_ns();
-		spin(in, fd, vs_spin_budget(atomic_load_explicit(&u->spin_ns, memory_order_relaxed)));
+		spin(in, fd, spin_budget(u, in));
 	}
 }
 
@@ -460,11 +564,10 @@ void vs_udp_received(struct vs_udp *u, struct vs_udp_wait *w, ssize_t result)
 	struct vs_inbox *in = inbox_of(u);
 	if (result > 0)
 		count(&u->rx->kernel_bytes, (uint64_t)result);
-	if (in && w->since_ns)
-		atomic_store_explicit(&u->spin_ns,
-				      vs_spin_learn(vs_spin_budget(atomic_load(&u->spin_ns)), vs_now_ns() - w->since_ns,
-						    atomic_load(&in->natives) != w->natives),
-				      memory_order_relaxed);
+	if (result >= 0)
+		look_at_sender(u, in, w->name, w->namelen);
+	if (in)
+		learn(u, in, w, atomic_load(&in->natives) != w->natives);
 	awake(u);
 }
 
@@ -481,6 +584,7 @@ bool vs_udp_sleep(struct vs_udp *u, bool shut)
 		vs_inbox_set(in, VS_INBOX_SHUT);
 	if (l != VS_LOCK_NESTED)
 		vs_unlock(&in->rx_lock);
+	doze_far(in);
 	return empty || shut;
 }
 
@@ -553,6 +657,7 @@ void vs_udp_fork(int change)
 void vs_udp_forked(void)
 {
 	atomic_store(&udps_lock, 0);
+	atomic_store(&pid, 0);
 	for (unsigned i = 0; i < atomic_load(&udps_used); i++) {
 		atomic_store(&udps[i].lock, 0);
 		atomic_store(&udps[i].sleepers, 0);
@@ -587,9 +692,11 @@ void vs_udp_exec(bool begins)
 static void note(struct vs_udp *u, int fd, bool closed)
 {
 	struct vs_book_row *row = atomic_load(&u->row);
+	struct vs_inbox *in = inbox_of(u);
 	if (row)
 		vs_book_udp_note(row, fd,
-				 &(struct vs_udp_facts){ .attached = inbox_of(u) != NULL,
+				 &(struct vs_udp_facts){ .attached = in != NULL,
+							 .far = atomic_load(&u->far) || (in && atomic_load(&in->far_until)),
 							 .unseen = atomic_load(&u->watched) == VS_UDP_UNSEEN,
 							 .plain = atomic_load(&u->plain),
 							 .closed = closed && atomic_load(&u->descriptors) == 1 });

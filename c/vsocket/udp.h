@@ -27,6 +27,8 @@ void vs_udp_sent(struct vs_udp *u, struct vs_inbox *to_inbox, ssize_t result);
 /* Receives from ring or kernel without sleeping: as recvmsg(2), -errno, or VS_NATIVE: make the kernel's call, then vs_udp_received(). */
 struct vs_udp_wait {
 	uint64_t since_ns, natives;
+	const void *name; /* where the caller wants the sender's; NULL: nowhere */
+	socklen_t namelen;
 };
 long vs_udp_recv(struct vs_udp *u, int fd, struct msghdr *m, int flags, struct vs_udp_wait *w);
 void vs_udp_received(struct vs_udp *u, struct vs_udp_wait *w, ssize_t result);

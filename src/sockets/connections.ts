@@ -56,8 +56,8 @@ export const Connection = v.object({
   /** lost: its process ended without closing it. */
   state: v.picklist(['open', 'closed', 'lost']),
   accelerated: v.boolean(),
-  /** What carries, or carried, what the kernel does not: a ring in shared memory, or a queue pair to the other host. */
-  transport: v.picklist(['kernel', 'shm', 'rc']),
+  /** What carries, or carried, what the kernel does not: shared memory, or a queue pair to another host (rc: of TCP, ud: of UDP). */
+  transport: v.picklist(['kernel', 'shm', 'rc', 'ud']),
   /** Why not, or why it left the ring. */
   reasons: v.array(
     v.object({ code: v.picklist(Object.keys(REASONS) as [Reason, ...Reason[]]), text: v.string() }),
@@ -88,12 +88,18 @@ export function describe(row: BookRow, uid: number, histogram?: Histogram): Conn
     program: row.program,
     state: row.state,
     accelerated: isAccelerated(row),
-    transport: !isAccelerated(row) ? 'kernel' : row.localHost ? 'shm' : 'rc',
+    transport: transportOf(row),
     reasons: reasonsOf(row, uid).map((code) => ({ code, text: REASONS[code] })),
     peer: { library: row.peerHasLibrary, pid: row.peerPid ?? null, uid: row.peerUid ?? null },
     sent: describeFlow(row.sent),
     received: describeFlow(row.received, histogram),
   };
+}
+
+function transportOf(row: BookRow): ConnectionReport['transport'] {
+  if (!isAccelerated(row)) return 'kernel';
+  if (row.protocol === 'udp') return row.road === 'open' ? 'ud' : 'shm';
+  return row.localHost ? 'shm' : 'rc';
 }
 
 /** All rows, in the order of programs and addresses. */

@@ -33,7 +33,7 @@ function epochs(flow: FlowReport): string {
 function road(one: ConnectionReport): string {
   if (!one.accelerated) return 'kernel';
   const left = [one.sent, one.received].some((flow) => flow.now === 'kernel' && flow.promotions > 0);
-  const name = one.transport === 'rc' ? 'rc' : 'ring';
+  const name = one.transport === 'shm' ? 'ring' : one.transport;
   return left && one.state === 'open' ? `${name}, left` : name;
 }
 

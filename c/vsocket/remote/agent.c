@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "link.h"
 #include "talk.h"
+#include "ud.h"
 #include "../sys.h"
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -28,6 +29,23 @@ static _Atomic uint32_t start_lock;
 static struct vs_device *device;
 
 uint16_t vs_agent_port(void) { return talk.port; }
+uint64_t vs_agent_netns(void) { return talk.netns; }
+
+static const uint8_t loopback[16] = { [10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1 };
+
+void vs_agent_say(const struct vs_datagram *d, const uint8_t from[16], const uint8_t to[16], uint16_t port)
+{
+	struct vs_datagram ours = *d;
+	ours.port = talk.port;
+	vs_talk_send(&talk, &ours, from, to, port ? port : vs_talk_well_known_port());
+}
+
+void vs_agent_pass_on(const struct vs_datagram *d, uint32_t network_device, uint16_t port)
+{
+	struct vs_datagram passed = *d;
+	passed.epoch = network_device;
+	vs_talk_send(&talk, &passed, NULL, loopback, port);
+}
 
 void vs_agent_wake(void)
 {
@@ -278,17 +296,21 @@ static void key_of(const struct vs_endpoint *here, const struct vs_endpoint *the
 
 static void receive(int fd, bool at_door)
 {
-	static const uint8_t loopback[16] = { [10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1 };
 	struct vs_datagram d;
 	uint8_t from[16];
-	while (vs_talk_receive(fd, &d, from)) {
+	uint32_t network_device;
+	while (vs_talk_receive(fd, &d, from, &network_device)) {
 		struct vs_key key;
 		uint32_t gen;
 		int side;
-		bool local = !at_door && d.kind == VS_FIND && !memcmp(from, loopback, 16);
+		bool local = !at_door && (d.kind == VS_FIND || d.kind == VS_UD_ASK) && !memcmp(from, loopback, 16);
 		/* Who speaks for an address must have it. */
 		if (!local && memcmp(from, d.from.addr, 16))
 			continue;
+		if (d.kind >= VS_UD_ASK) {
+			vs_ud_heard(&d, network_device, local);
+			continue;
+		}
 		key_of(&d.to, &d.from, &key, &side);
 		struct vs_slot *slot = vs_arena_find(&key, &gen);
 		if (!slot)
@@ -309,6 +331,10 @@ static void returned(const struct vs_datagram *d, uint16_t port)
 	struct vs_key key;
 	uint32_t gen;
 	int side;
+	if (d->kind >= VS_UD_ASK) {
+		vs_ud_returned(d, port);
+		return;
+	}
 	key_of(&d->from, &d->to, &key, &side);
 	struct vs_slot *slot = vs_arena_find(&key, &gen);
 	if (!slot)
@@ -435,9 +461,10 @@ static void attend_queue(uint32_t *seen_polls, uint64_t *quiet_since, struct pla
 {
 	struct ibv_cq *cq;
 	void *context;
-	if (!device)
+	struct vs_device *d = vs_link_device();
+	if (!d)
 		return;
-	while (vs_verbs.get_cq_event(device->channel, &cq, &context) == 0)
+	while (vs_verbs.get_cq_event(d->channel, &cq, &context) == 0)
 		vs_verbs.ack_cq_events(cq, 1);
 	vs_link_poll();
 	uint32_t polls = atomic_load_explicit(&vs_polls, memory_order_relaxed);
@@ -450,7 +477,7 @@ static void attend_queue(uint32_t *seen_polls, uint64_t *quiet_since, struct pla
 		p->next_ns = look < p->next_ns ? look : p->next_ns;
 		return;
 	}
-	ibv_req_notify_cq(device->cq, 0);
+	ibv_req_notify_cq(d->cq, 0);
 	vs_link_poll();
 }
 
@@ -463,8 +490,11 @@ static void *run(void *arg)
 		struct plan p = { vs_now_ns(), UINT64_MAX };
 		attend_queue(&seen_polls, &quiet_since, &p);
 		vs_link_each(tick, &p);
+		const uint64_t datagrams = vs_ud_tick(p.now_ns);
+		p.next_ns = datagrams < p.next_ns ? datagrams : p.next_ns;
+		const struct vs_device *d = vs_link_device();
 		struct pollfd fd[4] = { { .fd = wake, .events = POLLIN }, { .fd = talk.own, .events = POLLIN },
-					{ .fd = talk.door, .events = POLLIN }, { .fd = device ? device->channel->fd : -1, .events = POLLIN } };
+					{ .fd = talk.door, .events = POLLIN }, { .fd = d ? d->channel->fd : -1, .events = POLLIN } };
 		uint64_t now = vs_now_ns(), left = p.next_ns > now ? p.next_ns - now : 0;
 		struct timespec t = { (time_t)(left / 1000000000u), (long)(left % 1000000000u) };
 		vs_sys(SYS_ppoll, fd, 4, p.next_ns == UINT64_MAX ? NULL : &t, 0, 8);

@@ -73,7 +73,7 @@ bool vs_datagram_read(struct vs_datagram *d, const uint8_t *in, size_t len)
 		return false;
 	c.in += sizeof MAGIC;
 	uint64_t kind = get(&c, 1);
-	if (kind < VS_FIND || kind > VS_BYE)
+	if (kind < VS_FIND || kind > VS_UD_STOP)
 		return false;
 	memset(d, 0, sizeof *d);
 	d->kind = (enum vs_datagram_kind)kind;

@@ -15,6 +15,12 @@
  *   THAW    sender: the epoch ended there; `twin` doorbells and all lie before what follows
  *   BYE     the link is gone
  *
+ * Of UDP sockets (from, to: of the datagrams that are sent; sent again and again while there are any):
+ *
+ *   UD_ASK     sender: my cookie, and whether I want to use the queue pair (`twin`); to the well-known port at first, whoever gets it passes it on (with `epoch`: the device it came by)
+ *   UD_ANSWER  receiver: yours and mine, my queue pair, where in it (`qp.ring`), whether it is open now (`twin`), `ring`: datagrams delivered
+ *   UD_STOP    receiver: of round `twin`, what comes from number `ring` on was not taken: it shall take the kernel
+ *
  * A cookie is 128 random bits that only whoever receives at the connection's own peer address has seen: no other host can take part,
  * whatever it knows of the addresses and ports. Every datagram after HELLO must carry both.
  */
@@ -28,7 +34,7 @@
 /* Beside RoCE v2's 4791; RDMAKIT_SOCKET_PORT names another. */
 #define VS_DATAGRAM_PORT 4796
 
-enum vs_datagram_kind { VS_FIND = 1, VS_HELLO, VS_COOKIE, VS_OFFER, VS_ACCEPT, VS_BROKEN, VS_FREEZE, VS_THAW, VS_BYE };
+enum vs_datagram_kind { VS_FIND = 1, VS_HELLO, VS_COOKIE, VS_OFFER, VS_ACCEPT, VS_BROKEN, VS_FREEZE, VS_THAW, VS_BYE, VS_UD_ASK, VS_UD_ANSWER, VS_UD_STOP };
 
 /* How a queue pair is reached. */
 struct vs_qp_address {

@@ -76,7 +76,8 @@ static bool look_up(void)
 	       FIND(lib, create_comp_channel, "ibv_create_comp_channel") && FIND(lib, create_cq, "ibv_create_cq") &&
 	       FIND(vs_verbs, reg_mr, "ibv_reg_mr") && FIND(vs_verbs, dereg_mr, "ibv_dereg_mr") &&
 	       FIND(vs_verbs, create_qp, "ibv_create_qp") && FIND(vs_verbs, modify_qp, "ibv_modify_qp") &&
-	       FIND(vs_verbs, destroy_qp, "ibv_destroy_qp") && FIND(vs_verbs, get_cq_event, "ibv_get_cq_event") &&
+	       FIND(vs_verbs, destroy_qp, "ibv_destroy_qp") && FIND(vs_verbs, create_ah, "ibv_create_ah") && FIND(vs_verbs, destroy_ah, "ibv_destroy_ah") &&
+	       FIND(vs_verbs, get_cq_event, "ibv_get_cq_event") &&
 	       FIND(vs_verbs, ack_cq_events, "ibv_ack_cq_events") && (FIND(lib, query_gid_table, "_ibv_query_gid_table"), true) &&
 	       (FIND(vs_verbs, poll_cq_now, "rdmakit_poll_cq_now"), true);
 #undef FIND
@@ -181,6 +182,44 @@ struct ibv_qp *vs_device_qp(struct vs_device *d)
 	return qp;
 }
 
+struct ibv_qp *vs_device_ud(struct vs_device *d, uint32_t qkey, uint32_t sends, uint32_t receives)
+{
+	struct ibv_qp_init_attr init = {
+		.send_cq = d->cq,
+		.recv_cq = d->cq,
+		.cap = { .max_send_wr = sends, .max_recv_wr = receives, .max_send_sge = 1, .max_recv_sge = 1 },
+		.qp_type = IBV_QPT_UD,
+	};
+	struct ibv_qp_attr a = { .qp_state = IBV_QPS_INIT, .port_num = d->port, .qkey = qkey };
+	struct ibv_qp *qp = vs_verbs.create_qp(d->pd, &init);
+	if (!qp)
+		return NULL;
+	int r = vs_verbs.modify_qp(qp, &a, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_QKEY);
+	a.qp_state = IBV_QPS_RTR;
+	r = r ? r : vs_verbs.modify_qp(qp, &a, IBV_QP_STATE);
+	a.qp_state = IBV_QPS_RTS;
+	r = r ? r : vs_verbs.modify_qp(qp, &a, IBV_QP_STATE | IBV_QP_SQ_PSN);
+	if (r) {
+		vs_verbs.destroy_qp(qp);
+		errno = r;
+		return NULL;
+	}
+	return qp;
+}
+
+static struct ibv_ah_attr way_to(const struct vs_device *d, const struct vs_qp_address *peer)
+{
+	struct ibv_ah_attr a = { .is_global = 1, .dlid = peer->lid, .port_num = d->port, .grh = { .hop_limit = 64, .sgid_index = d->gid_index } };
+	memcpy(a.grh.dgid.raw, peer->gid, 16);
+	return a;
+}
+
+struct ibv_ah *vs_device_way(struct vs_device *d, const struct vs_qp_address *peer)
+{
+	struct ibv_ah_attr a = way_to(d, peer);
+	return vs_verbs.create_ah(d->pd, &a);
+}
+
 int vs_device_connect(struct vs_device *d, struct ibv_qp *qp, uint32_t psn, const struct vs_qp_address *peer)
 {
 	struct ibv_qp_attr a = {
@@ -190,9 +229,8 @@ int vs_device_connect(struct vs_device *d, struct ibv_qp *qp, uint32_t psn, cons
 		.rq_psn = peer->psn,
 		.max_dest_rd_atomic = 1,
 		.min_rnr_timer = 1,
-		.ah_attr = { .is_global = 1, .dlid = peer->lid, .port_num = d->port, .grh = { .hop_limit = 64, .sgid_index = d->gid_index } },
+		.ah_attr = way_to(d, peer),
 	};
-	memcpy(a.ah_attr.grh.dgid.raw, peer->gid, 16);
 	int r = vs_verbs.modify_qp(qp, &a, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
 						   IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
 	if (r)

@@ -28,6 +28,8 @@ struct vs_verbs {
 	struct ibv_qp *(*create_qp)(struct ibv_pd *, struct ibv_qp_init_attr *);
 	int (*modify_qp)(struct ibv_qp *, struct ibv_qp_attr *, int);
 	int (*destroy_qp)(struct ibv_qp *);
+	struct ibv_ah *(*create_ah)(struct ibv_pd *, struct ibv_ah_attr *);
+	int (*destroy_ah)(struct ibv_ah *);
 	int (*get_cq_event)(struct ibv_comp_channel *, struct ibv_cq **, void **);
 	void (*ack_cq_events)(struct ibv_cq *, unsigned);
 	int (*poll_cq_now)(struct ibv_cq *, int, struct ibv_wc *); /* the embedded device's own: never sleeps */
@@ -43,6 +45,11 @@ struct ibv_qp *vs_device_qp(struct vs_device *d);
 /* To RTS towards `peer`; 0 or an errno. */
 struct vs_qp_address;
 int vs_device_connect(struct vs_device *d, struct ibv_qp *qp, uint32_t psn, const struct vs_qp_address *peer);
+
+/* A UD queue pair that is ready to send, with `receives` and `sends`; NULL with errno. */
+struct ibv_qp *vs_device_ud(struct vs_device *d, uint32_t qkey, uint32_t sends, uint32_t receives);
+/* The way to a device's GID; NULL with errno. */
+struct ibv_ah *vs_device_way(struct vs_device *d, const struct vs_qp_address *peer);
 
 /* In a forked child: what was opened is the parent's. */
 void vs_device_forget(void);

@@ -1,6 +1,8 @@
 /* link.c - moving bytes and notes through queue pairs. */
 #define _GNU_SOURCE
 #include "link.h"
+#include "ud.h"
+#include "../inbox.h"
 #include "../sys.h"
 #include "../twin.h"
 #include <pthread.h>
@@ -25,9 +27,12 @@
 _Atomic uint32_t vs_poll_lock;
 _Atomic uint32_t vs_polls;
 static struct vs_link *links[VS_SLOTS];
-static struct vs_device *device;
+static struct vs_device *_Atomic device;
 /* Between the preparation of a fork and its end: no ring epoch begins. */
 static _Atomic bool forking;
+
+void vs_link_use_device(struct vs_device *d) { device = d; }
+struct vs_device *vs_link_device(void) { return device; }
 
 static unsigned index_of(const struct vs_conn *c) { return (unsigned)(c->slot - vs_arena->slot); }
 
@@ -324,7 +329,7 @@ static enum { WISH_UNKNOWN, WISH_NONE, WISH_ALWAYS, WISH_RANDOM } wish(void)
 }
 
 static bool random_mode(void) { return wish() == WISH_RANDOM; }
-static bool always(void) { return wish() == WISH_ALWAYS; }
+bool vs_link_always(void) { return wish() == WISH_ALWAYS; }
 
 static bool finished(const struct vs_link *l)
 {
@@ -455,6 +460,10 @@ static void again(struct vs_link *l, unsigned i)
 
 static void take_completion(const struct ibv_wc *wc)
 {
+	if (wc->wr_id & VS_WR_UD) {
+		vs_ud_completion(wc);
+		return;
+	}
 	unsigned slot = (unsigned)(wc->wr_id >> 16) & 0xffff, i = (unsigned)(wc->wr_id & 0xffff);
 	struct vs_link *l = slot < VS_SLOTS ? links[slot] : NULL;
 	if (!l || !l->qp || wc->qp_num != l->qp_number)
@@ -553,7 +562,7 @@ static bool wants_rc(struct vs_link *l)
 {
 	if (random_mode())
 		return toss(l);
-	return always() || (l->c.side == 0 ? l->choice.rc : atomic_load(&l->peer_wants_rc));
+	return vs_link_always() || (l->c.side == 0 ? l->choice.rc : atomic_load(&l->peer_wants_rc));
 }
 
 static bool op_may_start(const struct vs_conn *c)
@@ -884,7 +893,7 @@ static void op_reading(const struct vs_conn *c)
 static void op_moved(const struct vs_conn *c, size_t n, bool rc)
 {
 	struct vs_link *l = vs_link_of(c);
-	if (!l || c->side != 0 || always() || random_mode() || !usable(l) || !try_lock(&l->choosing))
+	if (!l || c->side != 0 || vs_link_always() || random_mode() || !usable(l) || !try_lock(&l->choosing))
 		return;
 	bool changed = vs_choice_moved(&l->choice, vs_now_ns(), n, rc, atomic_load(&vs_tx(c)->tx_bells));
 	if (changed && !l->choice.trying)
@@ -938,7 +947,14 @@ static void op_forked(void)
 	device = NULL;
 	atomic_store(&vs_poll_lock, 0);
 	vs_device_forget();
+	vs_ud_forked();
 	vs_agent_forked();
+}
+
+static void op_far_receiver(struct vs_inbox *in)
+{
+	if (vs_agent_start())
+		atomic_store(&in->port, vs_agent_port());
 }
 
 static const struct vs_remote_ops ops = {
@@ -962,6 +978,10 @@ static const struct vs_remote_ops ops = {
 	.died = op_died,
 	.left = op_left,
 	.forked = op_forked,
+	.far = vs_ud_far,
+	.far_send = vs_ud_send,
+	.far_left = vs_ud_left,
+	.far_receiver = op_far_receiver,
 };
 
 __attribute__((constructor)) static void install(void) { vs_remote = &ops; }

@@ -101,6 +101,11 @@ bool vs_link_restart(struct vs_link *l, uint64_t now_ns);
 void vs_link_gone(struct vs_link *l);
 
 void vs_link_poll(void);
+/* The device whose completions are taken. */
+void vs_link_use_device(struct vs_device *d);
+struct vs_device *vs_link_device(void);
+/* RDMAKIT_SOCKET_RING=always: no choice by measurement. */
+bool vs_link_always(void);
 /* Under tx_lock: what the receiver has asked for. */
 void vs_link_thaw(struct vs_link *l);
 /* Under rx_lock: applies the sender's answer if there is one. */
@@ -119,6 +124,11 @@ bool vs_agent_start(void);
 void vs_agent_wake(void);
 void vs_agent_send(struct vs_link *l, enum vs_datagram_kind kind);
 uint16_t vs_agent_port(void);
+uint64_t vs_agent_netns(void);
+/* Says `d` (its port is filled in) from one address to a port at another; port 0: to the well-known one. */
+void vs_agent_say(const struct vs_datagram *d, const uint8_t from[16], const uint8_t to[16], uint16_t port);
+/* To another process of this host, with the index of the network device that it came by. */
+void vs_agent_pass_on(const struct vs_datagram *d, uint32_t network_device, uint16_t port);
 void vs_agent_forked(void);
 extern _Atomic uint32_t vs_polls; /* counts polls of applications */
 

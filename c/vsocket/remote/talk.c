@@ -34,6 +34,7 @@ static int udp_socket(uint16_t port, bool shared)
 	if (fd < 0)
 		return fd;
 	set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+	set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
 	if (shared)
 		set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 	long r = vs_sys(SYS_bind, fd, &any, sizeof any);
@@ -93,13 +94,31 @@ void vs_talk_send(struct vs_talk *t, const struct vs_datagram *d, const uint8_t 
 		vs_sys_sendmsg(t->own, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-bool vs_talk_receive(int fd, struct vs_datagram *d, uint8_t from[16])
+static uint32_t device_of(struct msghdr *m)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		struct in6_pktinfo info;
+		if (c->cmsg_level != IPPROTO_IPV6 || c->cmsg_type != IPV6_PKTINFO || c->cmsg_len < CMSG_LEN(sizeof info))
+			continue;
+		memcpy(&info, CMSG_DATA(c), sizeof info);
+		return (uint32_t)info.ipi6_ifindex;
+	}
+	return 0;
+}
+
+bool vs_talk_receive(int fd, struct vs_datagram *d, uint8_t from[16], uint32_t *network_device)
 {
 	for (;;) {
 		uint8_t bytes[VS_DATAGRAM_BYTES + 1];
-		struct sockaddr_in6 sender;
-		socklen_t len = sizeof sender;
-		long n = vs_sys(SYS_recvfrom, fd, bytes, sizeof bytes, MSG_DONTWAIT, &sender, &len);
+		struct sockaddr_in6 sender = { 0 };
+		union {
+			struct cmsghdr align;
+			uint8_t room[128];
+		} control;
+		struct iovec iov = { bytes, sizeof bytes };
+		struct msghdr m = { .msg_name = &sender, .msg_namelen = sizeof sender, .msg_iov = &iov, .msg_iovlen = 1,
+				    .msg_control = &control, .msg_controllen = sizeof control };
+		long n = vs_sys_recvmsg(fd, &m, MSG_DONTWAIT);
 		if (n == -ECONNREFUSED)
 			continue; /* of something that was sent */
 		if (n < 0)
@@ -107,6 +126,7 @@ bool vs_talk_receive(int fd, struct vs_datagram *d, uint8_t from[16])
 		if (!vs_datagram_read(d, bytes, (size_t)n))
 			continue;
 		memcpy(from, &sender.sin6_addr, 16);
+		*network_device = device_of(&m);
 		return true;
 	}
 }

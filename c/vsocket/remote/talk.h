@@ -20,8 +20,8 @@ void vs_talk_close(struct vs_talk *t);
 /* From `from` (NULL: any of this host's) to a port at `to`. It may be lost. */
 void vs_talk_send(struct vs_talk *t, const struct vs_datagram *d, const uint8_t from[16], const uint8_t to[16], uint16_t port);
 
-/* The next datagram of ours that has come to `fd`, and its sender; false: there is none. */
-bool vs_talk_receive(int fd, struct vs_datagram *d, uint8_t from[16]);
+/* The next datagram of ours that has come to `fd`, its sender, and the index of the network device; false: there is none. */
+bool vs_talk_receive(int fd, struct vs_datagram *d, uint8_t from[16], uint32_t *network_device);
 
 /* One of our datagrams that came back, because nobody has the port it was sent to; false: there is none. */
 bool vs_talk_returned(struct vs_talk *t, struct vs_datagram *d, uint16_t *port);
