@@ -4,6 +4,7 @@
 variant=$1 libraries=$2 logs=$3 test=$4
 name=$(basename "$test")
 log=$logs/$name.log
+start=$(date +%s)
 
 case $test in *.sh) set -- sh "$test" "$libraries" ;; *) set -- "$test" ;; esac
 # Sanitizers of gcc 12 abort now and then under the wide address-space randomisation of new kernels.
@@ -14,7 +15,7 @@ if unshare -n ip link set lo up 2>/dev/null; then
 fi
 
 if CMOCKA_MESSAGE_OUTPUT=${CMOCKA_MESSAGE_OUTPUT:-STDOUT} RDMAKIT_LIBS=$libraries "$@" >"$log" 2>&1; then
-  echo "  ok $variant $name"
+  echo "  ok $variant $name ($(($(date +%s) - start)) s)"
 else
   result=$?
   echo "  FAILED ($result) $variant $name"

@@ -22,7 +22,7 @@ export const spec = defineCommand({
   name: 'socket-run',
   summary: 'run programs with the sockets between them in shared memory, or on RDMA',
   description: [
-    'Runs a program so that its connections to other programs which are also run so leave the kernel: TCP and UDP through shared memory to programs of the same user on the same host, TCP through RDMA queue pairs to other hosts where that is measured to be faster. Every other connection stays as it is, and its peer sees no extra byte.',
+    'Runs a program so that its connections to other programs which are also run so leave the kernel: TCP and UDP through shared memory to programs of the same user on the same host, through RDMA queue pairs (RC for TCP, UD for UDP) to other hosts where that is measured to be faster. Every other connection stays as it is, and its peer sees no extra byte.',
     'The descriptors stay real sockets: what waits on them, passes them on or looks at them works as before. Connections change between shared memory and the kernel without loss, whenever something is done to them that shared memory cannot do.',
     'PROGRAM is searched along PATH when it has no slash, and takes the place of rdmakit. Programs that are statically linked, or that run with raised privileges, run unaccelerated, and a note says so.',
     'With --report, --report-json, --strict or --verify a small process stays as its parent until it and all it started have ended; it passes signals on, and ends as the program ended. The program ps is run with `socket-run -- ps`, because `socket-run ps` lists connections.',

@@ -154,12 +154,19 @@ export function verdict(mode: ModeName, reports: readonly RunReport[]): string {
   if (accelerated > 0) {
     if (mode !== 'both' && mode !== 'other host') throw new Error('accelerated with a plain peer');
     if (ring_bytes === 0) throw new Error('accelerated without a byte in a ring');
-    return mode === 'both' ? 'ring' : 'RC or TCP ok';
+    return mode === 'both' ? 'ring' : between(connections);
   }
   if (connections.length === 0) return 'kernel (no connection seen)';
-  const road = connections.every(({ protocol }) => protocol === 'udp') ? 'udp' : 'tcp';
-  return mode === 'other host' ? 'RC or TCP ok' : `${road} (${mainReason(connections)})`;
+  const road = areDatagrams(connections) ? 'udp' : 'tcp';
+  return mode === 'other host' ? between(connections) : `${road} (${mainReason(connections)})`;
 }
+
+const areDatagrams = (connections: RunReport['connections']): boolean =>
+  connections.every(({ protocol }) => protocol === 'udp');
+
+/** Between hosts, where a measurement decides. */
+const between = (connections: RunReport['connections']): string =>
+  areDatagrams(connections) ? 'UD or UDP ok' : 'RC or TCP ok';
 
 /** Short connections end before anybody knows more; what is said of the others counts first. */
 function mainReason(connections: RunReport['connections']): string {

@@ -17,7 +17,7 @@ const TAIL = `
 - **ring**: bytes went through a ring in shared memory
 - **tcp (reason)**: all stayed in the kernel, for this reason (\`rdmakit socket-run --help\`, reports); \`no-library\`: the other end is not under socket-run
 - **ring or TCP ok**: its connections carry one request each, and whether a ring takes part is a matter of microseconds; all that came was right
-- **RC or TCP ok**: the transport is chosen by measurement while it runs, and all that came was right
+- **RC or TCP ok**, **UD or UDP ok**: the transport is chosen by measurement while it runs, and all that came was right
 `;
 
 export function render(lines: readonly Line[]): string {

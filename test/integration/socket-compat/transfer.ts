@@ -92,8 +92,6 @@ export const ROWS: Row[] = [
   {
     from: 'sockperf',
     program: 'sockperf ping-pong (UDP)',
-    not: ['other host'],
-    note: "datagrams to other hosts are the kernel's",
     run: (bench) => sockperf(bench),
   },
   {
