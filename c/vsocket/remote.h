@@ -74,8 +74,6 @@ extern _Atomic bool vs_remotes;
 
 /* This process has, or had, a UD queue pair. */
 extern _Atomic bool vs_remote_datagrams;
-/* Some UDP socket of it has sent to other hosts. */
-extern _Atomic bool vs_far_senders;
 
 /* The other end is on another host. */
 static inline bool vs_is_remote(const struct vs_conn *c)

@@ -28,7 +28,7 @@
 
 const struct vs_remote_ops *vs_remote;
 _Atomic bool vs_remotes;
-_Atomic bool vs_remote_datagrams, vs_far_senders;
+_Atomic bool vs_remote_datagrams;
 
 void vs_tx_end_ring(struct vs_dir *d)
 {

@@ -110,6 +110,8 @@ static void ask(struct vs_routes *routes, struct vs_route *r, int fd, const stru
 		s.fd = fd;
 		s.connected = !given;
 		r->far = vs_remote->far(&s, &r->from, &r->to);
+		if (r->far)
+			atomic_store(&routes->far, true);
 		r->lasts = FAR_TICKS;
 		return;
 	}
@@ -190,4 +192,5 @@ void vs_routes_reset(struct vs_routes *r, const struct vs_far_sender *sender)
 	atomic_store(&r->changes, changes);
 	r->last = (struct vs_route){ 0 };
 	r->sender = *sender;
+	atomic_store(&r->far, false);
 }

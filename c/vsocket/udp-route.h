@@ -29,6 +29,7 @@ struct vs_route {
 /* The destinations of a socket. Under a lock of the caller's, but for `changes`. */
 struct vs_routes {
 	struct vs_far_sender sender; /* the socket; without what a call tells */
+	_Atomic bool far;	  /* some were on other hosts */
 	_Atomic uint32_t changes; /* counts what makes all answers invalid */
 	struct vs_route last;	  /* the one of a socket that has one */
 	struct vs_route *more;	  /* VS_ROUTES of them, by hash; a destination may lose its place to another */

@@ -154,7 +154,7 @@ void vs_udp_release(unsigned index)
 		atomic_store(&u->inbox, 0);
 		if (in)
 			vs_inbox_leave(in);
-		if (atomic_load_explicit(&vs_far_senders, memory_order_relaxed))
+		if (atomic_load_explicit(&u->routes.far, memory_order_relaxed))
 			vs_remote->far_left(u, &u->lock);
 	}
 	atomic_fetch_sub(&u->descriptors, 1);

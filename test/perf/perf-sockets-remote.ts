@@ -1,5 +1,5 @@
 /**
- * socket-run between two hosts (namespaces over veth): the same programs on kernel TCP and under it, in the same rounds. The road is
+ * socket-run between two hosts (namespaces over veth): the same programs on the kernel's TCP and UDP and under it, in the same rounds. The road is
  * chosen by measurement, so nothing may be much slower; connecting must not cost more.
  */
 
@@ -74,9 +74,9 @@ export const plan = ({ rounds, duration_ms, scale }: Effort): Plan => {
   };
 
   /** Half of the round trip. */
-  const sockperf = async (way: Way): Promise<number> => {
+  const sockperf = async (way: Way, ...protocol: string[]): Promise<number> => {
     const port = freshPort();
-    const at = ['--tcp', '-i', network.a.ipv4, '-p', `${port}`];
+    const at = [...protocol, '-i', network.a.ipv4, '-p', `${port}`];
     const client = ['sockperf', 'pp', ...at, '-t', `${seconds}`, '-m', '64', '--mps=5000000'];
     const text = await between(way, ['sockperf', 'sr', ...at], client, port);
     return Number(text.match(/percentile 50\.000 =\s+([\d.]+)/)?.[1]);
@@ -110,11 +110,12 @@ export const plan = ({ rounds, duration_ms, scale }: Effort): Plan => {
     { name: 'redis-c1', unit: 'k/s', sample: (way) => redis(way, 1, 100_000), target: notSlower },
     { name: 'redis-c50', unit: 'k/s', sample: (way) => redis(way, 50, 300_000), target: notSlower },
     { name: 'iperf3', unit: 'GB/s', sample: iperf3, target: notSlower },
-    { name: 'sockperf-tcp', unit: 'us', sample: sockperf, target: notLater },
+    { name: 'sockperf-tcp', unit: 'us', sample: (way) => sockperf(way, '--tcp'), target: notLater },
+    { name: 'sockperf-udp', unit: 'us', sample: (way) => sockperf(way), target: notLater },
     { name: 'rtt-64-busy', unit: 'us', sample: pingpong, target: notLater },
   ];
   return {
-    title: 'socket-run between two hosts: against kernel TCP over veth',
+    title: 'socket-run between two hosts: against kernel TCP and UDP over veth',
     rounds: Math.min(rounds, 3),
     setUp: async () => {
       requireAll(['gcc', 'iperf3', 'sockperf', 'redis-server', 'redis-benchmark', 'taskset']);

@@ -17,10 +17,10 @@
 /* And while it is waited for. */
 #define WAITING_NS UINT64_C(2000000)
 #define FRESH_NS UINT64_C(80000000)
-/* When nobody answers: three times quickly, then after longer and longer. */
+/* When nobody answers: three times quickly, then after longer and longer, up to an hour. */
 #define QUICK_ASKS 3u
 #define SLOW_NS UINT64_C(250000000)
-#define SLOW_DOUBLINGS 7u
+#define SLOW_DOUBLINGS 14u
 /* Unanswered questions after which a receiver that had answered counts as gone. */
 #define LOST_ASKS 5u
 /* A receiver that nothing was sent to for so long loses its place when another one needs it. */
@@ -63,9 +63,17 @@ struct far {
 };
 
 static struct far fars[FARS];
+/* Those that the agent is to look at: a bit for each, so that it need not go through all of them. */
+static _Atomic uint64_t marked[FARS / 64];
 static _Atomic uint32_t fars_lock; /* who has which place */
 
 static bool same(const struct vs_endpoint *a, const struct vs_endpoint *b) { return !memcmp(a->addr, b->addr, 16) && a->port == b->port; }
+
+static void mark(const struct far *f)
+{
+	const unsigned i = (unsigned)(f - fars);
+	atomic_fetch_or(&marked[i / 64], UINT64_C(1) << (i % 64));
+}
 
 static uint64_t handle_of(const struct far *f) { return (uint64_t)f->gen << 32 | ((uint64_t)(f - fars) + 1); }
 
@@ -103,7 +111,7 @@ static void take_place(struct far *f, const struct vs_far_sender *s, const struc
 uint64_t vs_ud_far(const struct vs_far_sender *s, const struct vs_endpoint *from, const struct vs_endpoint *to)
 {
 	struct far *free_one = NULL, *found = NULL;
-	if (!vs_agent_start() || vs_lock(&fars_lock) == VS_LOCK_NESTED)
+	if (vs_lock(&fars_lock) == VS_LOCK_NESTED)
 		return 0;
 	for (unsigned i = 0, at = place_of(from, to); !found && i < PROBES; i++) {
 		struct far *f = &fars[(at + i) % FARS];
@@ -116,7 +124,6 @@ uint64_t vs_ud_far(const struct vs_far_sender *s, const struct vs_endpoint *from
 	}
 	if (!found && free_one)
 		take_place(found = free_one, s, from, to);
-	atomic_store(&vs_far_senders, true);
 	vs_unlock(&fars_lock);
 	return found && atomic_load(&found->used) ? handle_of(found) : 0;
 }
@@ -180,8 +187,11 @@ static void wake_agent(struct far *f, uint64_t now)
 		if (atomic_load(&f->port))
 			atomic_store(&f->due_ns, 0);
 	}
-	if (f->sends >= ASK_AT && now >= atomic_load_explicit(&f->due_ns, memory_order_relaxed) && !atomic_exchange(&f->ask_wanted, true))
+	if (f->sends >= ASK_AT && now >= atomic_load_explicit(&f->due_ns, memory_order_relaxed) && vs_agent_start() &&
+	    !atomic_exchange(&f->ask_wanted, true)) {
+		mark(f);
 		vs_agent_wake();
+	}
 }
 
 long vs_ud_send(uint64_t handle, struct vs_cursor *c)
@@ -227,6 +237,7 @@ static void wait_for_last(struct far *f)
 	if (!f->on_queue || start - f->last_ns > RECENT_NS)
 		return;
 	atomic_store(&f->ask_wanted, true);
+	mark(f);
 	vs_agent_wake();
 	while (atomic_load(&f->answered_ns) < start && vs_now_ns() - start < LAST_NS && atomic_load(&f->port))
 		vs_sys_yield();
@@ -305,6 +316,7 @@ static void note_stop(struct far *f, const struct vs_datagram *d)
 	atomic_store(&f->stop_round, (uint32_t)d->twin);
 	atomic_store(&f->stop_number, (uint32_t)d->ring);
 	atomic_store(&f->stop_wanted, true);
+	mark(f);
 }
 
 void vs_ud_take_stop(const struct vs_datagram *d)
@@ -340,6 +352,7 @@ void vs_ud_heed(const struct vs_endpoint *here, const struct vs_endpoint *there,
 		if (news && atomic_load(&f->port) && memcmp(here, there, sizeof *here) > 0) {
 			atomic_store(&f->wish, wish);
 			atomic_store(&f->ask_wanted, true);
+			mark(f);
 		}
 	}
 }
@@ -389,27 +402,38 @@ static void ask(struct far *f, uint64_t now)
 	vs_agent_say(&d, d.from.addr, d.to.addr, port ? (uint16_t)port : 0);
 }
 
+/* False: its sender is in the middle of something. */
+static bool attend(struct far *f, uint64_t now_ns)
+{
+	if (!atomic_load_explicit(&f->used, memory_order_acquire))
+		return true;
+	if (atomic_exchange(&f->ask_wanted, false))
+		ask(f, now_ns);
+	if (!atomic_load(&f->stop_wanted))
+		return true;
+	uint32_t none = 0;
+	_Atomic uint32_t *lock = f->sender.lock;
+	if (!atomic_compare_exchange_strong(lock, &none, (uint32_t)vs_self()))
+		return false;
+	if (atomic_load(&f->used))
+		obey_stop(f);
+	vs_unlock(lock);
+	return true;
+}
+
 uint64_t vs_ud_tick_senders(uint64_t now_ns)
 {
 	uint64_t next = UINT64_MAX;
-	for (unsigned i = 0; i < FARS; i++) {
-		struct far *f = &fars[i];
-		if (!atomic_load_explicit(&f->used, memory_order_acquire))
+	for (unsigned w = 0; w < FARS / 64; w++) {
+		if (!atomic_load_explicit(&marked[w], memory_order_relaxed))
 			continue;
-		if (atomic_load_explicit(&f->ask_wanted, memory_order_relaxed)) {
-			ask(f, now_ns);
-			atomic_store(&f->ask_wanted, false);
+		for (uint64_t bits = atomic_exchange(&marked[w], 0); bits; bits &= bits - 1) {
+			struct far *f = &fars[w * 64 + (unsigned)__builtin_ctzll(bits)];
+			if (!attend(f, now_ns)) {
+				mark(f);
+				next = now_ns + 200000;
+			}
 		}
-		uint32_t none = 0;
-		_Atomic uint32_t *lock = f->sender.lock;
-		if (!atomic_load_explicit(&f->stop_wanted, memory_order_relaxed))
-			continue;
-		if (atomic_compare_exchange_strong(lock, &none, (uint32_t)vs_self())) {
-			if (atomic_load(&f->used))
-				obey_stop(f);
-			vs_unlock(lock);
-		} else
-			next = now_ns + 200000; /* whoever has it sends, and does it himself */
 	}
 	return next;
 }
@@ -417,5 +441,6 @@ uint64_t vs_ud_tick_senders(uint64_t now_ns)
 void vs_ud_forget_senders(void)
 {
 	memset(fars, 0, sizeof fars);
+	memset((void *)marked, 0, sizeof marked);
 	atomic_store(&fars_lock, 0);
 }

@@ -74,7 +74,7 @@ def stream(sock, count):
 
 
 def until_refused(sock):
-    """Asks until the kernel says that nobody is there."""
+    """Asks until the kernel says that nobody is there. Says so when it is well under way."""
     sock.settimeout(0.2)
     number = 0
     while True:
@@ -82,6 +82,8 @@ def until_refused(sock):
             sock.send(number.to_bytes(4, "little"))
             sock.recv(LARGEST)
             number += 1
+            if number == 1000:
+                print("going", flush=True)
         except TimeoutError:
             pass
         except ConnectionRefusedError:
