@@ -113,7 +113,20 @@ function runStep(step) {
  */
 const MEETS_THE_CLOCK = /^(unit|c-test|c-asan|c-tsan|integration-)/;
 
-/** Runs a step and prints how it ended; true when it passed. */
+/** The step with only those of its tests that failed, where its output names them; else the whole step. */
+function onlyFailed(step, log) {
+  if (step.name.startsWith('c-')) {
+    const names = [...log.matchAll(/^ {2}FAILED \(\d+\) \w+ (test-[\w-]+)$/gm)].map(([, name]) => name);
+    return names.length > 0 ? { ...step, run: [...step.run, `TESTS=${names.join(' ')}`] } : step;
+  }
+  const names = [...log.matchAll(/^\(fail\) (.*?)(?: \[[\d.]+m?s\])?$/gm)].map(([, name]) => name);
+  // What fails before or between tests has no name of its own, and a document is compared with what all of them found.
+  if (names.length === 0 || /\(unnamed\)|Unhandled error|\(fail\).*COMPATIBILITY/.test(log)) return step;
+  const pattern = names.map((name) => name.replaceAll(' > ', ' ').replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  return { ...step, run: [...step.run, '-t', `^(${pattern.join('|')})$`] };
+}
+
+/** Runs a step and prints how it ended; gives what is to be tried again, undefined when it passed. */
 async function attempt(step, number) {
   const start_ms = Date.now();
   const { ok, reason, log } = await runStep(step);
@@ -135,7 +148,7 @@ async function attempt(step, number) {
         .join('\n'),
     );
   }
-  return ok;
+  return ok ? undefined : onlyFailed(step, log);
 }
 
 const wanted = process.argv.slice(2);
@@ -147,7 +160,8 @@ const failed = [];
 /** Runs steps one after the other until `next` has none left. */
 async function lane(next) {
   for (let step = next(); step !== undefined; step = next()) {
-    if (!(await attempt(step, 1))) failed.push(step);
+    const again = await attempt(step, 1);
+    if (again) failed.push(again);
   }
 }
 
@@ -159,7 +173,7 @@ await lane(() => alone.shift());
 await Promise.all([lane(() => machines.shift() ?? others.shift()), lane(() => others.shift())]);
 // Second attempts come last, when nothing else runs.
 let failures = 0;
-for (const step of failed) if (!MEETS_THE_CLOCK.test(step.name) || !(await attempt(step, 2))) failures += 1;
+for (const step of failed) if (!MEETS_THE_CLOCK.test(step.name) || (await attempt(step, 2))) failures += 1;
 
 const skipped = steps.length - chosen.length;
 console.log(
