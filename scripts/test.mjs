@@ -27,9 +27,6 @@ const integrationFiles = (existsSync('test/integration') ? readdirSync('test/int
   .sort();
 const manPages = existsSync('man') ? readdirSync('man') : [];
 
-/** Virtual machines without hardware's help take every CPU there is for minutes: they have what others leave. */
-const gentle = (name) => (name.startsWith('rxe-') ? ['nice', '-n', '19'] : []);
-
 function smoke(runtime) {
   return {
     name: `smoke-${runtime}`,
@@ -63,7 +60,7 @@ const steps = [
   { name: 'fuzz', run: ['make', '-s', '-C', 'c', '-j2', 'fuzz-run', 'FUZZ_SECONDS=3'], limit_s: 300 },
   ...integrationFiles.map((name) => ({
     name: `integration-${name.replace(/(\.test)?\.ts$/, '')}`,
-    run: [...gentle(name), bun, 'test', '--timeout', '120000', `./test/integration/${name}`],
+    run: [bun, 'test', '--timeout', '120000', `./test/integration/${name}`],
     limit_s: 600,
   })),
 ];
@@ -168,12 +165,12 @@ async function lane(next) {
   }
 }
 
-// Integration tests wait more than they compute: two at once, and beside them the virtual machines, one after the other.
+// Integration tests wait more than they compute: two at once, but virtual machines one after the other.
 const alone = chosen.filter(({ name }) => !name.startsWith('integration-'));
 const machines = chosen.filter(({ name }) => name.startsWith('integration-rxe-'));
 const others = chosen.filter((step) => !alone.includes(step) && !machines.includes(step));
 await lane(() => alone.shift());
-await Promise.all([lane(() => machines.shift()), lane(() => others.shift()), lane(() => others.shift())]);
+await Promise.all([lane(() => machines.shift() ?? others.shift()), lane(() => others.shift())]);
 // Second attempts come last, when nothing else runs.
 let failures = 0;
 for (const step of failed) if (!MEETS_THE_CLOCK.test(step.name) || (await attempt(step, 2))) failures += 1;
