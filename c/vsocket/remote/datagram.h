@@ -18,7 +18,7 @@
  * Of UDP sockets (from, to: of the datagrams that are sent; sent again and again while there are any):
  *
  *   UD_ASK     sender: my cookie, and whether I want to use the queue pair (`twin`); to the well-known port at first, whoever gets it passes it on (with `epoch`: the device it came by)
- *   UD_ANSWER  receiver: yours and mine, my queue pair, where in it (`qp.ring`), whether it is open now (`twin`), `ring`: datagrams delivered
+ *   UD_ANSWER  receiver: yours and mine, my queue pair, where in it (`qp.ring`), whether it is open now (`twin`)
  *   UD_STOP    receiver: of round `twin`, what comes from number `ring` on was not taken: it shall take the kernel
  *
  * A cookie is 128 random bits that only whoever receives at the connection's own peer address has seen: no other host can take part,

@@ -37,7 +37,7 @@ struct lease {
 	uint32_t stop_number, refused;
 	unsigned stops; /* in a row */
 	uint64_t rest_ns, rests_until_ns;
-	uint64_t delivered, served; /* ever; since it was stopped last */
+	uint64_t served; /* datagrams since it was stopped last */
 	struct vs_ud_whole whole;
 };
 
@@ -78,7 +78,7 @@ static void say_stop(struct lease *l) { say(l, &(struct vs_datagram){ .kind = VS
 
 static void answer(struct lease *l, bool open)
 {
-	struct vs_datagram d = { .kind = VS_UD_ANSWER, .ring = l->delivered, .twin = open };
+	struct vs_datagram d = { .kind = VS_UD_ANSWER, .twin = open };
 	vs_ud_address(&d.qp);
 	d.qp.ring = (uint64_t)(l - leases);
 	say(l, &d);
@@ -162,7 +162,7 @@ static void deliver(struct lease *l, const struct vs_ud_part *p, const unsigned 
 	if (r == VS_INBOX_KERNEL)
 		stop(l, p->number, now);
 	else if (r >= 0) {
-		l->delivered++, l->served++;
+		l->served++;
 		atomic_store_explicit(&in->far_credit, VS_INBOX_CREDIT, memory_order_relaxed);
 	}
 }
