@@ -111,7 +111,12 @@ static void update(struct sr_device *d, const struct sr_net *net, const struct s
 {
 	bool was_active = sr_link_active(&d->link), was_gone = d->gone;
 	if (link) {
-		d->link = *link;
+		/* Index and name are what it is found by: they stay, and are read without the lock. */
+		d->link.flags = link->flags;
+		d->link.mtu_bytes = link->mtu_bytes;
+		d->link.arp_type = link->arp_type;
+		memcpy(d->link.mac, link->mac, sizeof(d->link.mac));
+		d->link.mac_len = link->mac_len;
 		d->speed_mbps = speed_mbps;
 	} else {
 		d->link.flags = 0;
