@@ -36,6 +36,11 @@ function smoke(runtime) {
   };
 }
 
+/** A step of c/Makefile; it uses one processor, because another one runs at the same time. */
+function native(name, ...targets) {
+  return { name, run: ['make', '-s', '-C', 'c', 'TEST_JOBS=1', ...targets], limit_s: 900 };
+}
+
 const steps = [
   { name: 'types', run: ['node_modules/.bin/tsc', '--noEmit'], limit_s: 120 },
   {
@@ -54,10 +59,10 @@ const steps = [
   smoke('deno'),
   smoke('node22'),
   smoke('dist'),
-  { name: 'c-test', run: ['make', '-s', '-C', 'c', '-j2', 'test'], limit_s: 400 },
-  { name: 'c-asan', run: ['make', '-s', '-C', 'c', '-j2', 'test-asan'], limit_s: 600 },
-  { name: 'c-tsan', run: ['make', '-s', '-C', 'c', '-j2', 'test-tsan'], limit_s: 600 },
-  { name: 'fuzz', run: ['make', '-s', '-C', 'c', '-j2', 'fuzz-run', 'FUZZ_SECONDS=3'], limit_s: 300 },
+  native('c-asan', 'test-asan'),
+  native('c-tsan', 'test-tsan'),
+  native('c-test', 'test'),
+  native('fuzz', 'fuzz-run', 'FUZZ_SECONDS=3'),
   ...integrationFiles.map((name) => ({
     name: `integration-${name.replace(/(\.test)?\.ts$/, '')}`,
     run: [bun, 'test', '--timeout', '120000', `./test/integration/${name}`],
@@ -165,11 +170,24 @@ async function lane(next) {
   }
 }
 
-// Integration tests wait more than they compute: two at once, but virtual machines one after the other.
-const alone = chosen.filter(({ name }) => !name.startsWith('integration-'));
-const machines = chosen.filter(({ name }) => name.startsWith('integration-rxe-'));
-const others = chosen.filter((step) => !alone.includes(step) && !machines.includes(step));
-await lane(() => alone.shift());
+const left = new Set(chosen);
+/** Those chosen steps whose names begin so, and that no earlier call took. */
+function take(...words) {
+  const taken = [...left].filter(({ name }) => words.some((word) => name.startsWith(word)));
+  for (const step of taken) left.delete(step);
+  return taken;
+}
+
+const natives = take('c-asan', 'c-tsan', 'c-test', 'fuzz');
+const tested = take('unit', 'smoke-');
+// Integration tests wait more than they compute: two at once, but virtual machines, which compute, one after the other.
+const machines = take('integration-rxe-');
+const others = [...take('integration-compat'), ...take('integration-')];
+// What is quick and says most about a mistake comes first.
+const quick = take('');
+await lane(() => quick.shift());
+const light = () => natives.shift() ?? tested.shift();
+await Promise.all([lane(light), lane(light)]);
 await Promise.all([lane(() => machines.shift() ?? others.shift()), lane(() => others.shift())]);
 // Second attempts come last, when nothing else runs.
 let failures = 0;

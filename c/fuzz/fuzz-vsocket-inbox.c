@@ -4,8 +4,8 @@
  * this inbox is touched: what lies next to both is poisoned.
  */
 #define _GNU_SOURCE
+#include "vsocket-script.h"
 #include <sanitizer/asan_interface.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include "vsocket/inbox.h"
@@ -14,18 +14,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define INBOX 5
 #define PAGE ((size_t)4096)
-
-struct input {
-	const uint8_t *at, *end;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t v = 0;
-	for (unsigned i = 0; i < bytes && in->at < in->end; i++)
-		v |= (uint64_t)*in->at++ << (8 * i);
-	return v;
-}
 
 static unsigned char *ring(void) { return (unsigned char *)vs_arena + VS_INBOXES_AT + (uint64_t)INBOX * VS_INBOX_ROOM; }
 
@@ -42,7 +30,7 @@ static void setup(void)
 	__asan_poison_memory_region(&vs_arena->inbox[INBOX + 1], sizeof(struct vs_inbox));
 }
 
-static void scribble(struct vs_inbox *in, struct input *script)
+static void scribble(struct vs_inbox *in, struct script *script)
 {
 	switch (take(script, 1) % 5) {
 	case 0:
@@ -94,7 +82,7 @@ static void send_one(struct vs_inbox *in, size_t len)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input script = { data, data + size };
+	struct script script = { data, data + size };
 	if (!vs_arena)
 		setup();
 	struct vs_inbox *in = &vs_arena->inbox[INBOX];

@@ -5,14 +5,10 @@
  * there are poisoned.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
+#include "vsocket-script.h"
 #include <fcntl.h>
 #include <sanitizer/asan_interface.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 #include "vsocket/board.h"
 #include "vsocket/book.h"
 #include "vsocket/epoch.h"
@@ -26,10 +22,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define PAGE ((size_t)4096)
 #define MOST ((size_t)200 << 10)
 
-struct input {
-	const uint8_t *at, *end;
-};
-
 static int listener = -1;
 static struct sockaddr_in address;
 static struct {
@@ -38,39 +30,11 @@ static struct {
 	bool attached;
 } end[2];
 
-static void need(bool yes)
-{
-	if (!yes)
-		abort();
-}
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-	uint64_t v = 0;
-	for (unsigned i = 0; i < bytes && in->at < in->end; i++)
-		v |= (uint64_t)*in->at++ << (8 * i);
-	return v;
-}
-
-static void remove_folder(void)
-{
-	char command[128];
-	snprintf(command, sizeof command, "rm -rf '%s'", getenv("RDMAKIT_RUNTIME_DIR"));
-	(void)!system(command);
-}
-
 static void setup(void)
 {
-	static char dir[] = "/tmp/fuzz-vsocket.XXXXXX";
-	socklen_t len = sizeof address;
-	need(mkdtemp(dir) != NULL);
-	setenv("RDMAKIT_RUNTIME_DIR", dir, 1);
+	make_runtime_dir();
 	setenv("RDMAKIT_SOCKET_RING", "always", 1);
-	atexit(remove_folder);
-	address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	listener = socket(AF_INET, SOCK_STREAM, 0);
-	need(listener >= 0 && bind(listener, (void *)&address, len) == 0 && listen(listener, 16) == 0 &&
-	     getsockname(listener, (void *)&address, &len) == 0);
+	listener = listen_here(&address);
 	vs_fd_init();
 	need(vs_arena_open() == 0);
 	need(vs_link_of(&(struct vs_conn){ .slot = &vs_arena->slot[SLOT] }) == NULL); /* the road to other hosts is linked, as in the library */
@@ -175,7 +139,7 @@ static void receive_some(int i, size_t n, int flags)
 	free(buf);
 }
 
-static void application(struct input *in)
+static void application(struct script *in)
 {
 	static struct vs_book_row row;
 	static unsigned char histogram[VS_BOOK_HISTOGRAM_ROOM];
@@ -207,20 +171,6 @@ static void application(struct input *in)
 	}
 }
 
-/* Mostly values that are nearly right. */
-static uint64_t some_value(struct input *in, uint64_t there)
-{
-	uint32_t how = (uint32_t)take(in, 1);
-	switch (how % 6) {
-	case 0: return there + how / 6;
-	case 1: return there - how / 6;
-	case 2: return there ^ UINT64_C(1) << how / 6;
-	case 3: return UINT64_C(1) << how / 6 % 64;
-	case 4: return 0 - (uint64_t)(how / 6);
-	default: return take(in, 8);
-	}
-}
-
 /* A lock held by somebody who lives is waited for, as it must be; by others it is taken over. */
 static bool is_lock(const void *at)
 {
@@ -230,7 +180,7 @@ static bool is_lock(const void *at)
 	       p == ((uintptr_t)&s->dir[1].tx_lock & ~(uintptr_t)7) || p == ((uintptr_t)&s->dir[1].rx_lock & ~(uintptr_t)7) || p == (uintptr_t)&s->gen;
 }
 
-static void scribble(struct input *in)
+static void scribble(struct script *in)
 {
 	struct vs_slot *s = &vs_arena->slot[SLOT];
 	uint32_t where = (uint32_t)take(in, 1), off = (uint32_t)take(in, 2);
@@ -255,7 +205,7 @@ static void scribble(struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct input in = { data, data + size };
+	struct script in = { data, data + size };
 	if (listener < 0)
 		setup();
 	if (size < 2)

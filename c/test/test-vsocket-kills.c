@@ -2,7 +2,7 @@
  * test-vsocket-kills.c - one server that lives, clients that are killed at random moments. Whatever a client's sends had returned for must
  * reach the server, then the end of the stream, soon; and nothing of the dead may pile up in shared memory.
  *
- * VSOCKET_KILLS says how many (default 300, with a sanitizer in each process 120; 10,000 take a minute). Delays are compared with those of the kernel's own connections in the
+ * VSOCKET_KILLS says how many (default 300, with a sanitizer 120; 10,000 take a minute). Delays are compared with those of the kernel's own connections in the
  * same run, for on a busy machine they are the scheduler's.
  */
 #define _GNU_SOURCE
@@ -316,7 +316,12 @@ int main(int argc, char **argv)
 	const char *libs = getenv("RDMAKIT_LIBS"), *first = getenv("VSOCKET_PRELOAD_FIRST"), *kills = getenv("VSOCKET_KILLS");
 	const char *wanted_seed = getenv("VSOCKET_KILLS_SEED");
 	char dir[] = "/tmp/vsocket-kills.XXXXXX", text[64];
-	int count = kills ? atoi(kills) : first ? 120 : 300, failed = 0, shared = memfd_create("board", 0);
+#ifdef __SANITIZE_THREAD__
+	const bool slow = true;
+#else
+	const bool slow = first != NULL;
+#endif
+	int count = kills ? atoi(kills) : slow ? 120 : 300, failed = 0, shared = memfd_create("board", 0);
 	unsigned seed = wanted_seed ? (unsigned)atoi(wanted_seed) : (unsigned)now_ns();
 	if (readlink("/proc/self/exe", own, sizeof own - 1) < 0 || !mkdtemp(dir) || ftruncate(shared, sizeof *board) || count < 20)
 		return 1;

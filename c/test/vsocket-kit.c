@@ -278,14 +278,14 @@ size_t vk_fill_up(int fd)
 	/* A buffer of a given size does not grow with what is acknowledged. */
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){ 300000 }, sizeof(int));
 	/* The kernel may take more a moment later, when the receiver has been given its part. */
-	for (int idle = 0; idle < 3;) {
+	for (int idle = 0; idle < 4;) {
 		ssize_t r = send(fd, block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (r > 0) {
 			sum += (size_t)r;
 			idle = 0;
 		} else if (r < 0 && errno == EAGAIN) {
 			idle++;
-			vk_sleep_ms(3);
+			vk_sleep_ms(5);
 		} else {
 			fail("send");
 		}

@@ -9,7 +9,7 @@ import { socketLibrary } from '../../ffi/paths.ts';
 import type { RunReport } from '../../src/sockets/report.ts';
 import { type Host, Network } from './lib/network.ts';
 import { freshPort } from './lib/pair.ts';
-import { listensOn, Program, sleep, until } from './lib/process.ts';
+import { isConnectedAt, listensOn, Program, sleep, until } from './lib/process.ts';
 import { requireAll } from './lib/requirements.ts';
 
 const LIMIT_MS = 60_000;
@@ -99,7 +99,7 @@ describe('in a ring epoch over the queue pair', () => {
     const file = join(folder, `disturbed-${port}.json`);
     const ask = ['python3', join(programs, 'exchange.py'), 'ask', network.b.ipv4, `${port}`, '120000'];
     const asking = reported(ask, file);
-    await until('the connection is there', () => asking.alive);
+    await until('the connection is there', () => isConnectedAt(server.pid, port));
     await sleep(1500);
     expect(asking.alive).toBe(true);
     await disturb(server);

@@ -11,7 +11,7 @@ import type { RunReport } from '../../src/sockets/report.ts';
 import { Capture, type Captured } from './lib/capture.ts';
 import { type Host, Network } from './lib/network.ts';
 import { freshPort } from './lib/pair.ts';
-import { listensOn, Program, sleep, until } from './lib/process.ts';
+import { isConnectedAt, listensOn, Program, sleep, until } from './lib/process.ts';
 import { requireAll } from './lib/requirements.ts';
 
 const LIMIT_MS = 60_000;
@@ -168,7 +168,8 @@ test.each(['asking', 'answering'] as const)(
     const answering = start(network.b, [...exchange, 'answer', network.b.ipv4, `${port}`], choice);
     await listening(answering, port);
     const asking = start(network.a, [...exchange, 'ask', network.b.ipv4, `${port}`, '100000000'], choice);
-    await sleep(700);
+    await until('they are connected', () => isConnectedAt(answering.pid, port), LIMIT_MS);
+    await sleep(500);
     const [killed, left] = who === 'asking' ? [asking, answering] : [answering, asking];
     expect(left.alive).toBe(true);
     const before = performance.now();

@@ -148,17 +148,27 @@ export async function until(
 
 /** True when some process of the network namespace of `pid` listens on this TCP port, or has the UDP port of this number. */
 export function listensOn(pid: number, port: number): boolean {
+  return (
+    ['tcp', 'tcp6'].some((table) => hasSocket(pid, table, port, '0A')) ||
+    ['udp', 'udp6'].some((table) => hasSocket(pid, table, port, '07'))
+  );
+}
+
+/** True when some process of that namespace has an established TCP connection whose own port is this one. */
+export function isConnectedAt(pid: number, port: number): boolean {
+  return ['tcp', 'tcp6'].some((table) => hasSocket(pid, table, port, '01'));
+}
+
+/** `table`: of /proc/PID/net; `state`: as written there. */
+function hasSocket(pid: number, table: string, port: number, state: string): boolean {
   const wanted = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
-  return ['tcp', 'tcp6', 'udp', 'udp6'].some((table) => {
-    const ready = table.startsWith('tcp') ? '0A' : '07';
-    try {
-      const lines = readFileSync(`/proc/${pid}/net/${table}`, 'latin1').split('\n').slice(1);
-      return lines.some((line) => {
-        const [, local = '', , state = ''] = line.trim().split(/\s+/);
-        return state === ready && local.endsWith(wanted);
-      });
-    } catch {
-      return false; // it has ended
-    }
-  });
+  try {
+    const lines = readFileSync(`/proc/${pid}/net/${table}`, 'latin1').split('\n').slice(1);
+    return lines.some((line) => {
+      const [, local = '', , its = ''] = line.trim().split(/\s+/);
+      return its === state && local.endsWith(wanted);
+    });
+  } catch {
+    return false; // it has ended
+  }
 }
