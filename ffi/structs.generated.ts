@@ -528,7 +528,7 @@ export const LAYOUTS = {
     },
   },
   vs_book: {
-    size: 1810520,
+    size: 1810528,
     union: false,
     members: {
       magic: [0, "u64", 1],
@@ -538,9 +538,10 @@ export const LAYOUTS = {
       wanted: [20, "u32", 1],
       strangers: [24, "u32", 1],
       uid: [28, "u32", 1],
-      rest: [32, "vs_book_rest", 1],
-      stranger: [88, "vs_book_stranger", 64],
-      row: [8280, "vs_book_row", 4096],
+      dropped: [32, "u64", 1],
+      rest: [40, "vs_book_rest", 1],
+      stranger: [96, "vs_book_stranger", 64],
+      row: [8288, "vs_book_row", 4096],
     },
   },
   vs_book_flow: {
@@ -907,5 +908,5 @@ export const MACROS = {
   VS_BOOK_SIZE: 924561408,
   VS_BOOK_STRANGERS: 64,
   VS_BOOK_UNKNOWN: 18446744073709551615n,
-  VS_BOOK_VERSION: 3,
+  VS_BOOK_VERSION: 4,
 } as const;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "vsocket/remote/choice.h"
+#include "vsocket/remote/group.h"
 #include "vsocket/remote/datagram.h"
 #include "vsocket/remote/note.h"
 
@@ -200,6 +201,84 @@ static void a_peer_who_sleeps_before_each_message(void **state)
 	assert_true(on_rc > 0 && on_rc < 100);
 }
 
+/* `count` connections, one call each in turn; a change of the road takes effect for each at its third call after it. Returns the share of
+ * calls that took the queue pair. */
+static double play_many(struct vs_group_member *m, unsigned count, const uint8_t host[16], uint64_t *now, uint64_t kernel_ns, uint64_t rc_ns, unsigned calls)
+{
+	static unsigned late[64];
+	static bool on[64];
+	unsigned on_rc = 0;
+	for (unsigned i = 0; i < calls; i++) {
+		unsigned who = i % count;
+		late[who] = vs_group_wants_rc(&m[who]) == on[who] ? 0 : late[who] + 1;
+		if (late[who] > 2)
+			on[who] = !on[who];
+		*now += on[who] ? rc_ns : kernel_ns;
+		on_rc += on[who];
+		vs_group_moved(&m[who], host, *now, 64, on[who], 0);
+	}
+	return (double)on_rc / calls;
+}
+
+static void many_connections_choose_together(void **state)
+{
+	static struct vs_group_member m[50], late;
+	static const uint8_t host[16] = { 1, 2, 3 }, other[16] = { 1, 2, 4 };
+	uint64_t now = 1;
+	bool rc;
+	(void)state;
+	vs_group_forget();
+	for (unsigned i = 0; i < 50; i++)
+		vs_group_join(&m[i], host);
+	play_many(m, 50, host, &now, 20000, 10000, 30000);
+	assert_true(vs_group_decided(&m[0], &rc) && rc);
+	assert_true(play_many(m, 50, host, &now, 20000, 10000, 30000) > 0.9);
+	/* Who comes later takes it at once; connections to others know nothing of it. */
+	vs_group_join(&late, host);
+	assert_true(vs_group_wants_rc(&late));
+	vs_group_leave(&late);
+	vs_group_join(&late, other);
+	assert_false(vs_group_wants_rc(&late));
+	vs_group_leave(&late);
+	/* One that begins to send much leaves them, and chooses by itself. */
+	for (unsigned i = 0; i < 1000; i++)
+		vs_group_moved(&m[0], host, now += 20000, 65536, false, 0);
+	assert_true(vs_group_wants_rc(&m[1]));
+	for (unsigned i = 0; i < 50; i++)
+		vs_group_leave(&m[i]);
+	assert_false(vs_group_decided(&m[0], &rc));
+}
+
+static void trying_costs_many_little(void **state)
+{
+	static struct vs_group_member m[50];
+	static const uint8_t host[16] = { 9 };
+	uint64_t now = 1;
+	bool rc;
+	(void)state;
+	vs_group_forget();
+	for (unsigned i = 0; i < 50; i++)
+		vs_group_join(&m[i], host);
+	assert_true(play_many(m, 50, host, &now, 10000, 15000, 600000) < 0.03);
+	assert_true(vs_group_decided(&m[0], &rc) && !rc);
+	for (unsigned i = 0; i < 50; i++)
+		vs_group_leave(&m[i]);
+}
+
+/* More hosts than groups: some share one. */
+static void more_hosts_than_groups(void **state)
+{
+	static struct vs_group_member m[200];
+	(void)state;
+	vs_group_forget();
+	for (unsigned i = 0; i < 200; i++)
+		vs_group_join(&m[i], (uint8_t[16]){ (uint8_t)i, 7 });
+	for (unsigned i = 0; i < 200; i++) {
+		assert_non_null(m[i].group);
+		vs_group_leave(&m[i]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -212,6 +291,9 @@ int main(void)
 		cmocka_unit_test(trials_of_a_slower_road_cost_little),
 		cmocka_unit_test(a_road_that_cannot_be_taken),
 		cmocka_unit_test(a_peer_who_sleeps_before_each_message),
+		cmocka_unit_test(many_connections_choose_together),
+		cmocka_unit_test(trying_costs_many_little),
+		cmocka_unit_test(more_hosts_than_groups),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

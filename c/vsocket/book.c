@@ -338,6 +338,8 @@ void vs_book_note_stranger(const char *path)
 	strncpy(vs_book->stranger[i].path, path, sizeof vs_book->stranger[i].path - 1);
 }
 
+void vs_book_note_dropped(void) { atomic_fetch_add_explicit((_Atomic uint64_t *)&vs_book->dropped, 1, memory_order_relaxed); }
+
 static void from_watch(struct vs_book_flow *flow, const struct vs_dir *d, struct vs_watch *w)
 {
 	uint32_t watched = atomic_load(&d->watched);

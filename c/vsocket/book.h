@@ -14,7 +14,7 @@
 
 #define VS_ENV_BOOK "RDMAKIT_SOCKET_BOOK"
 #define VS_BOOK_MAGIC UINT64_C(0x316b6f6f62736b72) /* "rksbook1" */
-#define VS_BOOK_VERSION 3
+#define VS_BOOK_VERSION 4
 #define VS_BOOK_ROWS 4096
 #define VS_BOOK_STRANGERS 64
 #define VS_BOOK_UNKNOWN UINT64_MAX
@@ -79,6 +79,7 @@ struct vs_book {
 	uint32_t wanted; /* enum vs_watched */
 	uint32_t strangers; /* ever seen */
 	uint32_t uid;
+	uint64_t dropped; /* messages from other hosts that made no sense, or were not from whom they said */
 	struct vs_book_rest rest;
 	struct vs_book_stranger stranger[VS_BOOK_STRANGERS];
 	struct vs_book_row row[VS_BOOK_ROWS];
@@ -104,6 +105,7 @@ void vs_book_note_refused(int fd, enum vs_plain why);
 void vs_book_note_failed(int fd, int error);
 void vs_book_note_closing(int fd);
 void vs_book_note_stranger(const char *path);
+void vs_book_note_dropped(void);
 
 /* A connected TCP socket is used for the first time. */
 static inline void vs_book_seen(int fd)
@@ -140,6 +142,12 @@ static inline void vs_book_stranger(const char *path)
 {
 	if (__builtin_expect(vs_book != 0, 0))
 		vs_book_note_stranger(path);
+}
+/* A message from another host is not listened to. */
+static inline void vs_book_dropped(void)
+{
+	if (__builtin_expect(vs_book != 0, 0))
+		vs_book_note_dropped();
 }
 
 /* What the arena says of end `side` of `slot`. `histogram`: where latencies are copied to, or NULL. */

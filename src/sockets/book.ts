@@ -82,6 +82,8 @@ export interface Book {
   /** Programs that were started and do not take the library; the first ones. */
   readonly strangers: readonly { readonly pid: number; readonly path: string }[];
   readonly rest: BookRest;
+  /** Messages from other hosts that made no sense, or were not from whom they said. */
+  readonly dropped: number;
 }
 
 /** Sums of connections that found no row. */
@@ -131,7 +133,10 @@ export function readBook(read: ReadAt): Book {
     if (parsed === undefined) unreadable++;
     else rows.push(parsed);
   }
-  return { uid: head.num('uid'), rows, unreadable, strangers: readStrangers(head), rest: readRest(head) };
+  return {
+    ...{ uid: head.num('uid'), rows, unreadable, dropped: Number(head.big('dropped')) },
+    ...{ strangers: readStrangers(head), rest: readRest(head) },
+  };
 }
 
 const STATES = new Map<number, BookRow['state']>([

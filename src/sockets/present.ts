@@ -77,7 +77,8 @@ export function reasonLines(connections: readonly ConnectionReport[]): string[] 
 }
 
 /** Lines after the table of a run. */
-export function totalLines({ totals, unlisted, unreadable, without_library }: RunReport): string[] {
+export function totalLines(report: RunReport): string[] {
+  const { totals, unlisted, unreadable, dropped_messages, without_library } = report;
   const lines = [
     `${totals.accelerated} of ${totals.connections} connections accelerated; ${short(totals.ring_bytes)} bytes by ring, ${short(totals.kernel_bytes)} by the kernel`,
   ];
@@ -90,6 +91,11 @@ export function totalLines({ totals, unlisted, unreadable, without_library }: Ru
   if (unlisted > 0) lines.push(`${unlisted} more connections are only in these sums`);
   if (unreadable > 0)
     lines.push(`${unreadable} connections are left out: what was written down of them makes no sense`);
+  if (dropped_messages > 0) {
+    lines.push(
+      `${dropped_messages} messages from other hosts were dropped: they made no sense, or were not from whom they said`,
+    );
+  }
   for (const { path } of without_library) {
     lines.push(
       `${path} does not take the library (static, or with raised privileges): its connections are not listed`,

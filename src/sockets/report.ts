@@ -35,6 +35,8 @@ export const Report = v.object({
   unlisted: Count,
   /** Rows that made no sense. */
   unreadable: Count,
+  /** Messages from other hosts that made no sense, or were not from whom they said: not listened to. */
+  dropped_messages: Count,
   /** Programs that were started and do not take the library: static ones, and those with raised privileges. */
   without_library: v.array(v.object({ pid: Count, path: v.string() })),
 });
@@ -95,6 +97,7 @@ export function reportRun({ program, exit, book, obstacle, histogram }: RunFacts
     connections,
     unlisted: book.rest.connections,
     unreadable: book.unreadable,
+    dropped_messages: book.dropped,
     without_library: [
       ...(obstacle ? [{ pid: 0, path: obstacle.path }] : []),
       ...book.strangers.map((one) => ({ ...one })),

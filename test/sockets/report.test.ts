@@ -47,7 +47,7 @@ test.each(cases)('the reason: %s', (_, row, reasons) => {
 
 function report(rows: BookRow[], more: Partial<Parameters<typeof reportRun>[0]> = {}) {
   const rest = { connections: 0, accelerated: 0, ring_bytes: 0, kernel_bytes: 0, wrong: 0 };
-  const book = { uid: UID, rows, unreadable: 0, strangers: [], rest };
+  const book = { uid: UID, rows, unreadable: 0, dropped: 2, strangers: [], rest };
   return reportRun({
     program: ['prog'],
     exit: { code: 0, signal: null },
@@ -76,6 +76,8 @@ describe('the report', () => {
     expect(first?.join('|')).toContain('|ring|0+0|10+7|- 1/1|');
     expect(second?.join('|')).toContain('10+?');
     expect(totalLines(made)[0]).toStartWith('2 of 2 connections accelerated; 20 bytes by ring');
+    expect(made.dropped_messages).toBe(2);
+    expect(totalLines(made).join('\n')).toContain('2 messages from other hosts were dropped');
   });
 
   test('strict: content with one accelerated connection, otherwise it says why there is none', () => {

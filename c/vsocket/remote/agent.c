@@ -6,6 +6,7 @@
 #include "link.h"
 #include "talk.h"
 #include "ud.h"
+#include "../book.h"
 #include "../sys.h"
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -305,8 +306,10 @@ static void receive(int fd, bool at_door)
 		int side;
 		bool local = !at_door && (d.kind == VS_FIND || d.kind == VS_UD_ASK) && !memcmp(from, loopback, 16);
 		/* Who speaks for an address must have it. */
-		if (!local && memcmp(from, d.from.addr, 16))
+		if (!local && memcmp(from, d.from.addr, 16)) {
+			vs_book_dropped();
 			continue;
+		}
 		if (d.kind >= VS_UD_ASK) {
 			vs_ud_heard(&d, network_device, local);
 			continue;

@@ -8,14 +8,16 @@
 #define WINDOW_CALLS 1024u
 #define WINDOW_BYTES (UINT64_C(8) << 20)
 #define SKIP_CALLS 256u
+#define SKIP_A_MEMBER 16u
 #define ASTRAY_CALLS 1024u
+#define ASTRAY_A_MEMBER 128u
 #define FIRST_WAIT_NS UINT64_C(1000000000)
 #define LAST_WAIT_NS UINT64_C(60000000000)
 /* What a trial of the slower road took is waited out so many times before the next: that bounds what trials cost. */
 #define PRICE 40u
 /* So much worse needs no second look. */
 #define HOPELESS 2.0
-/* A connection of small messages is tried when it has lasted so long: the first trial, too, costs little of it. */
+/* Small messages are tried when there have been so many: the first trial, too, costs little of them. */
 #define FIRST_CALLS 4096u
 #define SMALL_BYTES 16384u
 /* A peer who sleeps before each message is woken through the kernel, which costs what sending the message there does. After so many calls
@@ -28,7 +30,7 @@ static void begin_window(struct vs_choice *c, uint64_t now_ns)
 {
 	c->window_ns = now_ns;
 	c->busy_ns = c->calls = c->bytes = c->astray = c->all_calls = c->all_bytes = 0;
-	c->skip = SKIP_CALLS;
+	c->skip = SKIP_CALLS + c->members * SKIP_A_MEMBER;
 }
 
 static void begin_trial(struct vs_choice *c, uint64_t now_ns)
@@ -118,7 +120,7 @@ bool vs_choice_moved(struct vs_choice *c, uint64_t now_ns, uint64_t n, bool rc, 
 	}
 	/* Changing takes a while, and may be impossible. */
 	if (rc != c->rc) {
-		if (++c->astray < ASTRAY_CALLS)
+		if (++c->astray < ASTRAY_CALLS + c->members * ASTRAY_A_MEMBER)
 			return false;
 		c->busy_ns = UINT64_C(1) << 60;
 		end_window(c, now_ns);

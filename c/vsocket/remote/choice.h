@@ -18,6 +18,7 @@ struct vs_choice {
 	uint64_t last_ns, busy_ns, window_ns; /* of this window */
 	uint64_t rc_ns; /* what the trial has spent on the queue pair */
 	uint64_t calls, bytes;
+	unsigned members; /* connections that take the road together, the caller's: each needs some calls to change. 0 counts as one */
 	uint64_t skip;	/* calls of the window's beginning that do not count yet */
 	uint64_t astray; /* calls that went the other way */
 	double rate[2][VS_CHOICE_ROUNDS]; /* kernel, rc */

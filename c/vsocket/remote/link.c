@@ -66,6 +66,9 @@ struct vs_link *vs_link_make(const struct vs_conn *c, int fd)
 	return l;
 }
 
+/* The other host's address. */
+static const uint8_t *there(const struct vs_link *l) { return l->c.slot->key.end[!l->c.side].addr; }
+
 static bool usable(struct vs_link *l) { return l->qp && !atomic_load(&l->broken) && atomic_load(&l->state) == VS_LINK_UP; }
 
 void vs_link_gone(struct vs_link *l)
@@ -173,8 +176,13 @@ void vs_link_up(struct vs_link *l)
 	l->told_head = atomic_load(&vs_rx(&l->c)->head);
 	l->told_epoch = atomic_load(&vs_rx(&l->c)->epoch_rx);
 	l->up_ns = vs_now_ns();
-	if (!vs_link_go_on(l, VS_LINK_UP))
+	/* Side 0 chooses for both. */
+	if (l->c.side == 0)
+		vs_group_join(&l->member, there(l));
+	if (!vs_link_go_on(l, VS_LINK_UP)) {
+		vs_group_leave(&l->member);
 		return;
+	}
 	atomic_store(&peer->pid, (uint32_t)vs_sys_getpid());
 	atomic_store(&peer->closed, 0);
 	atomic_store(&own->verified, 1);
@@ -272,7 +280,7 @@ void vs_link_position(struct vs_link *l, uint8_t flags, uint64_t seen)
 {
 	struct vs_dir *d = vs_rx(&l->c);
 	struct vs_note n = { .kind = VS_NOTE_POS, .flags = flags, .epoch = atomic_load(&d->epoch_rx), .ring = atomic_load(&d->head), .seen = seen };
-	if (l->choice.rc)
+	if (vs_group_wants_rc(&l->member))
 		n.flags |= VS_NOTE_RC;
 	if (!atomic_load(&l->heard) && l->c.side == 1)
 		return; /* the other queue pair may not be ready */
@@ -557,12 +565,11 @@ static bool toss(struct vs_link *l)
 	return (x >> 40) % 8 != 0;
 }
 
-/* Side 0 chooses for both. */
 static bool wants_rc(struct vs_link *l)
 {
 	if (random_mode())
 		return toss(l);
-	return vs_link_always() || (l->c.side == 0 ? l->choice.rc : atomic_load(&l->peer_wants_rc));
+	return vs_link_always() || (l->c.side == 0 ? vs_group_wants_rc(&l->member) : atomic_load(&l->peer_wants_rc));
 }
 
 static bool op_may_start(const struct vs_conn *c)
@@ -893,11 +900,13 @@ static void op_reading(const struct vs_conn *c)
 static void op_moved(const struct vs_conn *c, size_t n, bool rc)
 {
 	struct vs_link *l = vs_link_of(c);
-	if (!l || c->side != 0 || vs_link_always() || random_mode() || !usable(l) || !try_lock(&l->choosing))
+	if (!l || c->side != 0 || vs_link_always() || random_mode() || !try_lock(&l->choosing))
 		return;
-	bool changed = vs_choice_moved(&l->choice, vs_now_ns(), n, rc, atomic_load(&vs_tx(c)->tx_bells));
-	if (changed && !l->choice.trying)
-		atomic_store(&c->slot->road, l->choice.kept_rc ? VS_ROAD_FASTER : VS_ROAD_SLOWER);
+	bool decided_rc;
+	/* Who leaves has said so before he takes the lock. */
+	bool changed = usable(l) && vs_group_moved(&l->member, there(l), vs_now_ns(), n, rc, atomic_load(&vs_tx(c)->tx_bells));
+	if (changed && vs_group_decided(&l->member, &decided_rc))
+		atomic_store(&c->slot->road, decided_rc ? VS_ROAD_FASTER : VS_ROAD_SLOWER);
 	vs_unlock(&l->choosing);
 	if (changed) {
 		atomic_store(&l->position_wanted, true);
@@ -925,6 +934,10 @@ static void op_left(const struct vs_conn *c)
 		vs_agent_send(l, VS_BYE);
 	/* First, so that the agent begins nothing with a queue pair that goes. */
 	atomic_store(&l->state, VS_LINK_NONE);
+	enum vs_locked k = vs_lock(&l->choosing);
+	vs_group_leave(&l->member);
+	if (k != VS_LOCK_NESTED)
+		vs_unlock(&l->choosing);
 	vs_link_destroy(l);
 	atomic_store(&c->slot->end[!c->side].closed, 1);
 }
@@ -947,6 +960,7 @@ static void op_forked(void)
 	device = NULL;
 	atomic_store(&vs_poll_lock, 0);
 	vs_device_forget();
+	vs_group_forget();
 	vs_ud_forked();
 	vs_agent_forked();
 }

@@ -8,9 +8,9 @@
 #define VS_LINK_H
 
 #include "../remote.h"
-#include "choice.h"
 #include "datagram.h"
 #include "device.h"
+#include "group.h"
 #include "note.h"
 
 enum vs_link_state {
@@ -33,7 +33,7 @@ struct vs_link {
 	struct vs_conn c;
 	int fd; /* a hint */
 	_Atomic uint32_t state;
-	struct vs_choice choice;
+	struct vs_group_member member; /* of those who choose the road together */
 	_Atomic uint32_t choosing; /* a lock: lost samples do not matter */
 	struct vs_past past;
 	uint64_t up_ns;

@@ -1,6 +1,7 @@
 /* talk.c - opening the UDP sockets, sending, receiving, and what comes back. */
 #define _GNU_SOURCE
 #include "talk.h"
+#include "../book.h"
 #include "../sys.h"
 #include <linux/errqueue.h>
 #include <netinet/icmp6.h>
@@ -123,8 +124,10 @@ bool vs_talk_receive(int fd, struct vs_datagram *d, uint8_t from[16], uint32_t *
 			continue; /* of something that was sent */
 		if (n < 0)
 			return false;
-		if (!vs_datagram_read(d, bytes, (size_t)n))
+		if (!vs_datagram_read(d, bytes, (size_t)n)) {
+			vs_book_dropped();
 			continue;
+		}
 		memcpy(from, &sender.sin6_addr, 16);
 		*network_device = device_of(&m);
 		return true;

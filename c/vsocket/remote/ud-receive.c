@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "ud.h"
 #include "link.h"
+#include "../book.h"
 #include "../inbox.h"
 #include "../sys.h"
 #include "../twin.h"
@@ -42,7 +43,6 @@ struct lease {
 };
 
 static struct lease leases[LEASES];
-static _Atomic uint64_t strange; /* came with a wrong token, or torn */
 
 static bool same(const struct vs_endpoint *a, const struct vs_endpoint *b) { return !memcmp(a->addr, b->addr, 16) && a->port == b->port; }
 
@@ -172,7 +172,7 @@ void vs_ud_arrived(const unsigned char *bytes, size_t n)
 	struct vs_ud_part p;
 	struct lease *l = vs_ud_part_read(&p, bytes, n) && p.lease < LEASES ? &leases[p.lease] : NULL;
 	if (!l || !l->used || l->token[0] != p.token[0] || l->token[1] != p.token[1]) {
-		atomic_fetch_add_explicit(&strange, 1, memory_order_relaxed);
+		vs_book_dropped();
 		return;
 	}
 	const unsigned char *whole = vs_ud_whole_add(&l->whole, &p, bytes + VS_UD_HEAD, n - VS_UD_HEAD);

@@ -21,8 +21,9 @@
 #define QUICK_ASKS 3u
 #define SLOW_NS UINT64_C(250000000)
 #define SLOW_DOUBLINGS 14u
-/* Unanswered questions after which a receiver that had answered counts as gone. */
+/* Unanswered questions after which a receiver that had answered counts as gone, when they took this long. */
 #define LOST_ASKS 5u
+#define LOST_NS UINT64_C(100000000)
 /* A receiver that nothing was sent to for so long loses its place when another one needs it. */
 #define IDLE_NS UINT64_C(10000000000)
 /* How long what the other end wishes is remembered. */
@@ -390,9 +391,9 @@ static void ask(struct far *f, uint64_t now)
 {
 	struct vs_datagram d = { .kind = VS_UD_ASK, .from = f->from, .to = f->to, .twin = atomic_load(&f->wish) };
 	const uint32_t unanswered = atomic_fetch_add(&f->unanswered, 1), port = atomic_load(&f->port);
-	uint64_t next = atomic_load(&f->wish) && !atomic_load(&f->open) ? WAITING_NS : ASK_NS;
+	uint64_t next = atomic_load(&f->wish) && !atomic_load(&f->open) && unanswered < QUICK_ASKS ? WAITING_NS : ASK_NS;
 	memcpy(d.cookie, f->cookie, sizeof d.cookie);
-	if (port && unanswered >= LOST_ASKS)
+	if (port && unanswered >= LOST_ASKS && now - atomic_load(&f->answered_ns) > LOST_NS)
 		lose(f);
 	if (!port && unanswered >= QUICK_ASKS) {
 		uint32_t slow = unanswered - QUICK_ASKS;

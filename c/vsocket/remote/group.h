@@ -1,0 +1,36 @@
+/*
+ * group.h - connections of this process to one host whose messages are alike. They have one choice of the road, because they share what it
+ * costs: while one of many tries the other road alone its rate tells little, and when each tries at its own time no rate tells anything.
+ */
+#ifndef VS_GROUP_H
+#define VS_GROUP_H
+
+#include "choice.h"
+#include <stdatomic.h>
+
+struct vs_group;
+
+/* A connection's part. Zeroed memory is one of none. */
+struct vs_group_member {
+	struct vs_group *_Atomic group;
+	uint64_t bells;		/* its own, when it was looked at last */
+	uint64_t calls, bytes;	/* since its kind was looked at last */
+	bool known;		/* it has been looked at over many calls */
+	bool told, settled;	/* what the last answer was */
+};
+
+/* Joins those who exchange small messages with this host (an IPv6 address, IPv4 mapped), or begins such a group. Nothing when it has one. */
+void vs_group_join(struct vs_group_member *m, const uint8_t host[16]);
+/* With the last one what was decided is forgotten. */
+void vs_group_leave(struct vs_group_member *m);
+/* Whether the queue pair is the road to take now. Without locks; false of a member of none. */
+bool vs_group_wants_rc(const struct vs_group_member *m);
+/* As vs_choice_moved(); `bells`: those of this connection. One thread a member at a time. Returns whether the road that this connection is
+ * to take, or whether it is there to stay, is another than at the last call. */
+bool vs_group_moved(struct vs_group_member *m, const uint8_t host[16], uint64_t now_ns, uint64_t n, bool rc, uint64_t bells);
+/* What was decided; false while it is being tried. */
+bool vs_group_decided(const struct vs_group_member *m, bool *rc);
+/* After fork: nobody is in a group. */
+void vs_group_forget(void);
+
+#endif
