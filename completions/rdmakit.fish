@@ -182,7 +182,7 @@ complete -c rdmakit -n '__fish_is_nth_token 2; and __rdmakit_at help' -a socket-
 complete -c rdmakit -n '__rdmakit_at socket-run; and not __rdmakit_at socket-run ps' -l report -d 'at the end print on standard error, for every connection, whether it was accelerated and why not, bytes, epochs, doorbells and latencies'
 complete -c rdmakit -n '__rdmakit_at socket-run; and not __rdmakit_at socket-run ps' -l report-json -d 'write the same as a JSON document' -r -F
 complete -c rdmakit -n '__rdmakit_at socket-run; and not __rdmakit_at socket-run ps' -l strict -d 'exit code 1 when no connection was accelerated'
-complete -c rdmakit -n '__rdmakit_at socket-run; and not __rdmakit_at socket-run ps' -l verify -d 'compare hashes of what was sent and received through shared memory; exit code 1 when they differ'
+complete -c rdmakit -n '__rdmakit_at socket-run; and not __rdmakit_at socket-run ps' -l verify -d 'compare hashes of what was sent and received through shared memory and queue pairs, where both ends ask for it; exit code 1 when they differ'
 complete -c rdmakit -n '__rdmakit_at socket-run; and not __rdmakit_at socket-run ps' -l check -d 'do not run it: tell from its files what can be accelerated and what cannot, and why (static, Go, set-uid, io_uring, raw system calls); exit code 1 when nothing can'
 complete -c rdmakit -n '__rdmakit_at socket-run; and not __rdmakit_at socket-run ps' -l dry-run -d 'print the variables and the command line instead of running it'
 complete -c rdmakit -n '__rdmakit_at socket-run; and not __rdmakit_at socket-run ps' -l json -d 'print one JSON document'

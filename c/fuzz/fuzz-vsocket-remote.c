@@ -65,7 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			break;
 		case 2: /* a note that is nearly right */
 			len = size < 5 ? size : 5;
-			n = (struct vs_note){ .magic = VS_NOTE_MAGIC, .kind = data[0] % 10, .flags = (uint8_t)(len > 1 ? data[1] : 0) };
+			n = (struct vs_note){ .magic = VS_NOTE_MAGIC, .kind = data[0] % 11, .flags = (uint8_t)(len > 1 ? data[1] : 0) };
 			n.epoch = ((n.kind == VS_NOTE_POS ? tx.epoch_rx : rx.epoch_tx) + (len > 2 ? data[2] % 4 : 1)) & VS_EPOCH_MASK;
 			n.size = VS_RING_MIN << (len > 3 ? data[3] % 6 : 0);
 			n.ring = (n.kind == VS_NOTE_POS ? tx.head : rx.tail) + (len > 4 ? data[4] % 8 : 0);

@@ -3,12 +3,15 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "vsocket/remote/choice.h"
 #include "vsocket/remote/group.h"
 #include "vsocket/remote/datagram.h"
 #include "vsocket/remote/note.h"
+#include "vsocket/watch.h"
 
 static struct vs_dir *rx, *tx;
 
@@ -279,6 +282,81 @@ static void more_hosts_than_groups(void **state)
 	}
 }
 
+/* The sender's slot on its host and the receiver's on another one. */
+static struct vs_slot *sending, *receiving;
+static unsigned char stream[200000];
+
+static void send_hashed(uint64_t at, size_t n)
+{
+	struct iovec iov = { stream, n };
+	struct vs_cursor c;
+	struct vs_hash h;
+	vs_cursor_init(&c, &iov, 1);
+	vs_watch_sent(sending, 0, c, n, at);
+	for (uint64_t to = at; to != at + n;) {
+		uint64_t block = VS_WATCH_BLOCK - to % VS_WATCH_BLOCK, left = at + n - to;
+		to += left < block ? left : block;
+		assert_true(vs_watch_hash_at(sending, 0, to, &h));
+		assert_int_equal(h.at, to);
+		vs_watch_heard(receiving, 0, &h);
+	}
+}
+
+static void receive_hashed(uint64_t at, size_t n, size_t piece)
+{
+	for (size_t i = 0; i < n; i += piece) {
+		size_t len = n - i < piece ? n - i : piece;
+		struct iovec iov = { stream + i, len };
+		struct vs_cursor c;
+		vs_cursor_init(&c, &iov, 1);
+		vs_watch_received(receiving, 0, c, len, at + i);
+	}
+}
+
+static void hashes_between_hosts(void **state)
+{
+	char dir[] = "/tmp/vsocket-remote.XXXXXX", command[64];
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	setenv("RDMAKIT_RUNTIME_DIR", dir, 1);
+	assert_int_equal(vs_arena_open(), 0);
+	sending = &vs_arena->slot[1];
+	receiving = &vs_arena->slot[2];
+	vs_watch_begin(sending, VS_WATCH_HASH);
+	vs_watch_begin(receiving, VS_WATCH_HASH);
+	const struct vs_watch *w = vs_watch_of(receiving, 0);
+	for (size_t i = 0; i < sizeof stream; i++)
+		stream[i] = (unsigned char)(i * 7 + (i >> 8));
+	/* Each ring epoch by itself, wherever its positions are, however its bytes are read. */
+	const uint64_t starts[] = { 0, 70000, 70000, 12345 };
+	const size_t pieces[] = { sizeof stream, 1000, VS_WATCH_BLOCK, 33333 };
+	for (unsigned i = 0; i < 4; i++) {
+		const uint64_t before = w->verified_bytes;
+		vs_watch_fresh(sending, 0, true, starts[i]);
+		send_hashed(starts[i], sizeof stream);
+		vs_watch_fresh(receiving, 0, false, starts[i]);
+		receive_hashed(starts[i], sizeof stream, pieces[i]);
+		assert_int_equal(w->verified_bytes - before, sizeof stream);
+		assert_int_equal(w->wrong_count, 0);
+	}
+	/* One wrong byte is noticed, and where. */
+	vs_watch_fresh(sending, 0, true, 500000);
+	send_hashed(500000, sizeof stream);
+	stream[100000] ^= 1;
+	vs_watch_fresh(receiving, 0, false, 500000);
+	receive_hashed(500000, sizeof stream, 5000);
+	assert_int_equal(w->wrong_count, 1);
+	assert_true(w->wrong_from <= 600000 && w->wrong_to > 600000 && w->wrong_to - w->wrong_from <= VS_WATCH_BLOCK);
+	/* What a sender who does not hash says nothing of is not compared. */
+	const uint64_t verified = w->verified_bytes;
+	vs_watch_fresh(receiving, 0, false, 900000);
+	receive_hashed(900000, 50000, 5000);
+	assert_int_equal(w->verified_bytes, verified);
+	assert_int_equal(w->wrong_count, 1);
+	snprintf(command, sizeof command, "rm -rf %s", dir);
+	assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -294,6 +372,7 @@ int main(void)
 		cmocka_unit_test(many_connections_choose_together),
 		cmocka_unit_test(trying_costs_many_little),
 		cmocka_unit_test(more_hosts_than_groups),
+		cmocka_unit_test(hashes_between_hosts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

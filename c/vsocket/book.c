@@ -414,6 +414,9 @@ static void from_dir(struct vs_book_flow *flow, struct vs_slot *slot, int dir, b
 	if (!atomic_load(&d->watched) || atomic_load(&w->gen) != atomic_load(&slot->gen))
 		return;
 	from_watch(flow, d, w);
+	/* Over there it is known what became of it. */
+	if (sending && atomic_load(&slot->remote))
+		flow->hashed = false;
 	const struct rk_hist *latencies = read_latencies(w);
 	if (latencies)
 		from_latencies(flow, latencies);

@@ -319,8 +319,10 @@ static long read_ring(const struct vs_conn *c, int fd, uint32_t e, struct vs_cur
 	if (end != head) {
 		size_t n = end - head < to->left ? (size_t)(end - head) : to->left;
 		const unsigned char *ring = vs_ring_of(c->slot, !c->side);
-		if (__builtin_expect(vs_watched(d) && !vs_is_remote(c) && !(flags & (MSG_PEEK | MSG_TRUNC)), 0)) {
+		if (__builtin_expect(vs_watched(d) && !(flags & (MSG_PEEK | MSG_TRUNC)), 0)) {
 			struct vs_cursor start = *to;
+			if (vs_is_remote(c) && head == atomic_load(&vs_boundary_of(d, e)->ring))
+				vs_watch_fresh(c->slot, !c->side, false, head);
 			vs_ring_get(ring, size, head, to, n, false);
 			vs_watch_received(c->slot, !c->side, start, n, head);
 		} else {

@@ -384,7 +384,7 @@ static void put(const struct vs_conn *c, int fd, struct vs_cursor *from, int fla
 		size_t n = from->left < size - used ? from->left : size - used;
 		if (n > CHUNK)
 			n = CHUNK;
-		if (__builtin_expect(vs_watched(d) && !vs_is_remote(c), 0)) {
+		if (__builtin_expect(vs_watched(d), 0)) {
 			const struct vs_cursor source = *from;
 			n = vs_ring_put(ring, size, tail, from, n);
 			vs_watch_sent(c->slot, c->side, source, n, tail);

@@ -78,6 +78,22 @@ static struct vs_cursor in_ring(const struct vs_slot *slot, int dir, struct iove
 	return c;
 }
 
+static void keep_block(struct vs_watch *w, const struct vs_hash *h)
+{
+	uint64_t i = h->at / VS_WATCH_BLOCK % VS_WATCH_BLOCKS;
+	atomic_store(&w->block[i].hash, h->hash);
+	atomic_store(&w->block[i].at, h->at);
+}
+
+static void keep_last(struct vs_watch *w, const struct vs_hash *h)
+{
+	atomic_fetch_add(&w->seq, 1);
+	atomic_store(&w->last.at, h->at);
+	atomic_store(&w->last.hash, h->hash);
+	atomic_store(&w->last.word, h->word);
+	atomic_fetch_add(&w->seq, 1);
+}
+
 void vs_watch_sent(const struct vs_slot *slot, int dir, struct vs_cursor from, size_t n, uint64_t at)
 {
 	struct iovec piece[2];
@@ -95,17 +111,10 @@ void vs_watch_sent(const struct vs_slot *slot, int dir, struct vs_cursor from, s
 		w->tx = (struct vs_hash){ .at = at }; /* never so; the receiver will say it */
 	for (size_t left = n; left > 0;) {
 		left = add_to_block(&w->tx, &from, left);
-		if (w->tx.at % VS_WATCH_BLOCK == 0) {
-			uint64_t i = w->tx.at / VS_WATCH_BLOCK % VS_WATCH_BLOCKS;
-			atomic_store(&w->block[i].hash, w->tx.hash);
-			atomic_store(&w->block[i].at, w->tx.at);
-		}
+		if (w->tx.at % VS_WATCH_BLOCK == 0)
+			keep_block(w, &w->tx);
 	}
-	atomic_fetch_add(&w->seq, 1);
-	atomic_store(&w->last.at, w->tx.at);
-	atomic_store(&w->last.hash, w->tx.hash);
-	atomic_store(&w->last.word, w->tx.word);
-	atomic_fetch_add(&w->seq, 1);
+	keep_last(w, &w->tx);
 }
 
 /* The sender's hash at `at`, if it is there to see. */
@@ -122,6 +131,39 @@ static bool sender_at(struct vs_watch *w, uint64_t at, struct vs_hash *h)
 	h->hash = atomic_load(&w->last.hash);
 	h->word = atomic_load(&w->last.word);
 	return !(seq & 1) && atomic_load(&w->seq) == seq && h->at == at;
+}
+
+void vs_watch_fresh(const struct vs_slot *slot, int dir, bool sending, uint64_t at)
+{
+	struct vs_watch *w = vs_watch_of(slot, dir);
+	if (!(atomic_load_explicit(&slot->dir[dir].watched, memory_order_relaxed) & VS_WATCH_HASH))
+		return;
+	if (sending) {
+		w->tx = (struct vs_hash){ .at = at };
+		return;
+	}
+	w->rx = (struct vs_hash){ .at = at };
+	w->compared_at = at;
+	w->lost = false;
+}
+
+bool vs_watch_hash_at(const struct vs_slot *slot, int dir, uint64_t at, struct vs_hash *h)
+{
+	struct vs_hash found = { 0 };
+	if (!(atomic_load_explicit(&slot->dir[dir].watched, memory_order_relaxed) & VS_WATCH_HASH) || !sender_at(vs_watch_of(slot, dir), at, &found))
+		return false;
+	*h = found;
+	return true;
+}
+
+void vs_watch_heard(const struct vs_slot *slot, int dir, const struct vs_hash *h)
+{
+	struct vs_watch *w = vs_watch_of(slot, dir);
+	if (!(atomic_load_explicit(&slot->dir[dir].watched, memory_order_relaxed) & VS_WATCH_HASH))
+		return;
+	if (h->at % VS_WATCH_BLOCK == 0)
+		keep_block(w, h);
+	keep_last(w, h);
 }
 
 static void compare(struct vs_watch *w)

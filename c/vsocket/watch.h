@@ -68,6 +68,14 @@ void vs_watch_sent(const struct vs_slot *slot, int dir, struct vs_cursor from, s
 /* The application has got `n` bytes, `to` on, which lay in ring `dir` at `at`. Under rx_lock. */
 void vs_watch_received(const struct vs_slot *slot, int dir, struct vs_cursor to, size_t n, uint64_t at);
 
+/* Between hosts hashes begin anew with each ring epoch, because what is given back to the kernel in between is not seen by both ends. `sending`:
+ * the sender's half; else the receiver's. Under the same lock as the above. */
+void vs_watch_fresh(const struct vs_slot *slot, int dir, bool sending, uint64_t at);
+/* The sender's hash at position `at`, after it has been given bytes beyond; false when it is not kept. `*h` is then as it was. Under tx_lock. */
+bool vs_watch_hash_at(const struct vs_slot *slot, int dir, uint64_t at, struct vs_hash *h);
+/* The sender, on another host, says what its hash is somewhere. */
+void vs_watch_heard(const struct vs_slot *slot, int dir, const struct vs_hash *h);
+
 /* Pure: the hash goes on over `n` bytes. */
 void vs_hash_add(struct vs_hash *h, const void *bytes, size_t n);
 

@@ -35,7 +35,7 @@ export const spec = defineCommand({
     reportJson: text({ doc: 'write the same as a JSON document', value: 'FILE', completes: 'file' }),
     strict: flag({ doc: 'exit code 1 when no connection was accelerated' }),
     verify: flag({
-      doc: 'compare hashes of what was sent and received through shared memory; exit code 1 when they differ',
+      doc: 'compare hashes of what was sent and received through shared memory and queue pairs, where both ends ask for it; exit code 1 when they differ',
     }),
     check: flag({
       doc: 'do not run it: tell from its files what can be accelerated and what cannot, and why (static, Go, set-uid, io_uring, raw system calls); exit code 1 when nothing can',

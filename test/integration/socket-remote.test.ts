@@ -139,18 +139,27 @@ test.each([
 
 test('the report names the queue pair, or why there is none', async () => {
   const cli = [process.execPath, join(fileURLToPath(new URL('../..', import.meta.url)), 'src/cli.ts')];
-  const report = async (server: Choice) => {
+  const report = async (server: Choice, wrapped: readonly string[] = [], flags: readonly string[] = []) => {
     const port = freshPort();
     const file = join(folder, `report-${port}.json`);
-    const answering = start(network.b, [...exchange, 'answer', network.b.ipv4, `${port}`], server);
+    const answer = [...wrapped, ...exchange, 'answer', network.b.ipv4, `${port}`];
+    const answering = start(network.b, answer, server);
     await listening(answering, port);
-    const run = [...cli, 'socket-run', '--report-json', file, '--'];
+    const run = [...cli, 'socket-run', ...flags, '--report-json', file, '--'];
     const ask = [...exchange, 'ask', network.b.ipv4, `${port}`, '10000'];
     const asking = start(network.a, [...run, ...ask], { accelerated: false, env: ALWAYS });
-    expect(await asking.ended).toMatchObject({ code: 0, stderr: '' });
+    expect(await asking.ended).toMatchObject(flags.length === 0 ? { code: 0, stderr: '' } : { code: 0 });
+    expect(await answering.ended).toMatchObject({ code: 0 });
     const [one] = (JSON.parse(readFileSync(file, 'utf8')) as RunReport).connections;
     return one;
   };
+  const verify = [...cli, 'socket-run', '--verify', '--'];
+  const hashed = await report({ accelerated: false, env: ALWAYS }, verify, ['--verify']);
+  const { ring_bytes = 0, verify: compared } = hashed?.received ?? {};
+  expect(hashed).toMatchObject({ transport: 'rc', sent: { verify: null } });
+  expect(compared).toMatchObject({ mismatches: 0 });
+  expect(ring_bytes).toBeGreaterThan(1_000_000);
+  expect(compared?.verified_bytes).toBeGreaterThan(0.99 * ring_bytes);
   const both = await report({ accelerated: true, env: ALWAYS });
   expect(both).toMatchObject({ accelerated: true, transport: 'rc', peer: { library: true } });
   expect(both?.sent.ring_bytes).toBeGreaterThan(100_000);

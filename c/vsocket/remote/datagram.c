@@ -2,7 +2,7 @@
 #include "datagram.h"
 #include <string.h>
 
-static const uint8_t MAGIC[8] = { 'r', 'k', 's', 'o', 'c', 'k', 1, 0 };
+static const uint8_t MAGIC[8] = { 'r', 'k', 's', 'o', 'c', 'k', 2, 0 };
 
 struct cursor {
 	uint8_t *out;

@@ -5,6 +5,7 @@
 #include "../inbox.h"
 #include "../sys.h"
 #include "../twin.h"
+#include "../watch.h"
 #include <pthread.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -450,6 +451,9 @@ static void take_note(struct vs_link *l, const struct vs_note *n)
 			vs_agent_wake();
 		}
 		break;
+	case VS_NOTE_HASH:
+		vs_watch_heard(l->c.slot, !l->c.side, &(struct vs_hash){ .at = n->ring, .hash = n->seen, .word = n->twin });
+		break;
 	case VS_NOTE_GONE:
 		vs_link_gone(l);
 		break;
@@ -611,6 +615,7 @@ static bool op_start(const struct vs_conn *c)
 	if (!l)
 		return false;
 	l->begun = false;
+	vs_watch_fresh(c->slot, c->side, true, n.ring);
 	if (!has_room(l) || !post_note(l, n))
 		return false;
 	/* Its doorbell must not overtake it: in a plain epoch it would be taken for data. */
@@ -640,6 +645,18 @@ static bool post_data(struct vs_link *l, uint64_t at, size_t n, uint32_t size, u
 	return posted;
 }
 
+/* For a receiver that compares: at each block's end and at the end, so that it can wherever it stops reading. */
+static void say_hashes(struct vs_link *l, uint64_t at, size_t n)
+{
+	struct vs_hash h;
+	for (uint64_t to = at; to != at + n;) {
+		uint64_t left = at + n - to, block = VS_WATCH_BLOCK - to % VS_WATCH_BLOCK;
+		to += left < block ? left : block;
+		if (vs_watch_hash_at(l->c.slot, l->c.side, to, &h) && has_room(l))
+			post_note(l, (struct vs_note){ .kind = VS_NOTE_HASH, .ring = h.at, .seen = h.hash, .twin = h.word });
+	}
+}
+
 static bool op_sent(const struct vs_conn *c, int fd, uint64_t at, size_t n)
 {
 	struct vs_link *l = vs_link_of(c);
@@ -648,6 +665,8 @@ static bool op_sent(const struct vs_conn *c, int fd, uint64_t at, size_t n)
 	if (!l || !vs_size_ok(size))
 		return false;
 	l->fd = fd;
+	if (vs_watched(d))
+		say_hashes(l, at, n);
 	while (n > 0) {
 		/* What a broken link has not carried stays in the ring until the receiver has said what it has. */
 		if (!has_room(l))

@@ -95,6 +95,7 @@ enum vs_note_result vs_note_take(struct vs_dir *rx, struct vs_dir *tx, const str
 		return vs_epoch_is_ring(atomic_load(&rx->epoch_tx)) ? VS_NOTE_BAD : VS_NOTE_OK;
 	case VS_NOTE_ASK:
 	case VS_NOTE_GRANT:
+	case VS_NOTE_HASH:
 	case VS_NOTE_GONE:
 		return VS_NOTE_OK;
 	default:

@@ -9,7 +9,7 @@
 
 #include "../epoch.h"
 
-#define VS_NOTE_MAGIC UINT32_C(0x31746e72) /* "rnt1" */
+#define VS_NOTE_MAGIC UINT32_C(0x32746e72) /* "rnt2" */
 
 enum vs_note_kind {
 	VS_NOTE_START = 1, /* sender: ring epoch `epoch` begins; `twin`, `ring`, `size` are its boundary */
@@ -19,6 +19,7 @@ enum vs_note_kind {
 	VS_NOTE_ASK,	   /* sender: may a ring epoch follow? */
 	VS_NOTE_GRANT,	   /* receiver: yes, after `epoch`: it reads through the library only, and looks here after every read */
 	VS_NOTE_WITHDRAW,  /* sender: not any more; until it asks again */
+	VS_NOTE_HASH,	   /* sender: of the epoch's bytes before `ring`; `seen` and `twin` are a vs_hash's hash and word (watch.h). Before its data */
 	VS_NOTE_GONE,	   /* the application has closed the connection: the queue pair goes away */
 };
 
