@@ -21,7 +21,8 @@ export const REASONS = {
   small:
     'small messages to a receiver that may wait in ways that are not seen, which costs as much as the kernel',
   'no-room': 'all slots of the shared memory are in use',
-  'no-memory': 'the shared memory could not be opened',
+  'no-memory':
+    'the shared memory could not be opened (is the runtime directory private, mode 700, and writable?)',
   option: 'a socket option, or a message with control data, that shared memory cannot keep',
   urgent: 'urgent data',
   splice: 'splice() or sendfile() moves its bytes inside the kernel',
@@ -68,7 +69,7 @@ export function reasonsOf(row: BookRow, uid: number): Reason[] {
   const forbidden = forbiddenBy(row);
   if (row.protocol === 'udp') return datagramReasons(row, forbidden);
   if (isAccelerated(row)) return [...forbidden, ...roadReasons(row), ...passingReasons(row)];
-  if (!row.localHost && row.road !== 'open') {
+  if (!row.localHost && row.road !== 'open' && row.error === undefined) {
     const [reason] = roadReasons(row);
     return [row.local === row.remote ? 'self' : (reason ?? 'other-host')];
   }

@@ -15,6 +15,7 @@ const ring: BookFlow = { ...quiet, ring_bytes: 10, promotions: 1 };
 const cases: [string, Partial<BookRow>, Reason[]][] = [
   ['another host', { localHost: false, attached: false }, ['other-host']],
   ['another host, no answer', { localHost: false, road: 'searched' }, ['no-answer']],
+  ['another host, no arena', { localHost: false, attached: false, error: 13 }, ['no-memory']],
   ['another host, no device', { localHost: false, road: 'impossible' }, ['no-device']],
   ['another host, measured slower', { localHost: false, road: 'slower' }, ['slower']],
   ['itself', { localHost: false, remote: '127.0.0.1:40000' }, ['self']],
