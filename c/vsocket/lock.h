@@ -36,6 +36,13 @@ static inline enum vs_locked vs_lock_within(_Atomic uint32_t *lock, uint32_t lim
 	return vs_lock_slow(lock, limit_ms);
 }
 
+/* Whether it was free: nobody is waited for, and nobody's lock taken over. */
+static inline bool vs_try_lock(_Atomic uint32_t *lock)
+{
+	uint32_t none = 0;
+	return atomic_compare_exchange_strong(lock, &none, (uint32_t)vs_self());
+}
+
 static inline enum vs_locked vs_lock(_Atomic uint32_t *lock) { return vs_lock_within(lock, VS_NO_LIMIT); }
 
 static inline void vs_unlock(_Atomic uint32_t *lock) { atomic_store_explicit(lock, 0, memory_order_release); }

@@ -393,15 +393,11 @@ static void wind_up(struct vs_link *l, uint64_t now)
 		vs_agent_send(l, VS_FREEZE);
 	if (atomic_load(&l->broken) && !l->answered)
 		vs_agent_send(l, VS_BROKEN);
-	uint32_t none = 0;
-	if (atomic_load(&l->thawed) && atomic_load(&l->freezing) &&
-	    atomic_compare_exchange_strong(&rx->rx_lock, &none, (uint32_t)vs_self())) {
+	if (atomic_load(&l->thawed) && atomic_load(&l->freezing) && vs_try_lock(&rx->rx_lock)) {
 		vs_link_settle(l);
 		vs_unlock(&rx->rx_lock);
 	}
-	none = 0;
-	if ((atomic_load(&l->freeze_asked) || VS_BELL_STATE(atomic_load(&tx->bell)) == VS_FROZEN) &&
-	    atomic_compare_exchange_strong(&tx->tx_lock, &none, (uint32_t)vs_self())) {
+	if ((atomic_load(&l->freeze_asked) || VS_BELL_STATE(atomic_load(&tx->bell)) == VS_FROZEN) && vs_try_lock(&tx->tx_lock)) {
 		struct vs_conn at;
 		if (atomic_load(&l->freeze_asked))
 			vs_link_thaw(l);
@@ -428,8 +424,7 @@ static void tick(struct vs_link *l, void *arg)
 		atomic_store(&l->position_wanted, true);
 	}
 	if (state == VS_LINK_UP && (atomic_load(&l->position_wanted) || atomic_load(&l->arm_wanted))) {
-		uint32_t none = 0;
-		if (atomic_compare_exchange_strong(&vs_rx(&l->c)->rx_lock, &none, (uint32_t)vs_self())) {
+		if (vs_try_lock(&vs_rx(&l->c)->rx_lock)) {
 			if (atomic_exchange(&l->position_wanted, false))
 				vs_link_position(l, 0, 0);
 			if (atomic_exchange(&l->arm_wanted, false))

@@ -104,12 +104,6 @@ static void look_at_kind(struct vs_group_member *m, const uint8_t host[16], uint
 	}
 }
 
-static bool try_lock(_Atomic uint32_t *lock)
-{
-	uint32_t none = 0;
-	return atomic_compare_exchange_strong(lock, &none, (uint32_t)vs_self());
-}
-
 bool vs_group_moved(struct vs_group_member *m, const uint8_t host[16], uint64_t now_ns, uint64_t n, bool rc, uint64_t bells)
 {
 	look_at_kind(m, host, n);
@@ -117,7 +111,7 @@ bool vs_group_moved(struct vs_group_member *m, const uint8_t host[16], uint64_t 
 	if (!g)
 		return false;
 	/* Lost samples do not matter. */
-	if (try_lock(&g->lock)) {
+	if (vs_try_lock(&g->lock)) {
 		g->bells += bells - m->bells;
 		m->bells = bells;
 		g->choice.members = atomic_load_explicit(&g->members, memory_order_relaxed);

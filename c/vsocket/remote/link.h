@@ -118,6 +118,9 @@ void vs_link_position(struct vs_link *l, uint8_t flags, uint64_t seen);
 /* Stops taking what arrives, and says up to where it was taken. */
 void vs_link_stop(struct vs_link *l, bool keep);
 
+/* ops.c: sets vs_remote. Happens by itself where the file is linked; programs that take it from an archive call it. */
+void vs_remote_install(void);
+
 /* agent.c */
 /* Starts the thread if there is none. */
 bool vs_agent_start(void);

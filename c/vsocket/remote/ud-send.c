@@ -412,9 +412,8 @@ static bool attend(struct far *f, uint64_t now_ns)
 		ask(f, now_ns);
 	if (!atomic_load(&f->stop_wanted))
 		return true;
-	uint32_t none = 0;
 	_Atomic uint32_t *lock = f->sender.lock;
-	if (!atomic_compare_exchange_strong(lock, &none, (uint32_t)vs_self()))
+	if (!vs_try_lock(lock))
 		return false;
 	if (atomic_load(&f->used))
 		obey_stop(f);
