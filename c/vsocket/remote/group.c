@@ -122,8 +122,7 @@ bool vs_group_moved(struct vs_group_member *m, const uint8_t host[16], uint64_t 
 		vs_unlock(&g->lock);
 	}
 	const bool wanted = atomic_load_explicit(&g->rc, memory_order_relaxed), settled = !atomic_load_explicit(&g->trying, memory_order_relaxed);
-	const bool news = wanted != m->told || settled != m->settled;
-	m->told = wanted;
+	const bool news = wanted != atomic_load_explicit(&m->told, memory_order_relaxed) || settled != m->settled;
 	m->settled = settled;
 	return news;
 }

@@ -16,7 +16,8 @@ struct vs_group_member {
 	uint64_t bells;		/* its own, when it was looked at last */
 	uint64_t calls, bytes;	/* since its kind was looked at last */
 	bool known;		/* it has been looked at over many calls */
-	bool told, settled;	/* what the last answer was */
+	_Atomic bool told;	/* what the other end was told last: the caller's */
+	bool settled;		/* at the last call */
 };
 
 /* Joins those who exchange small messages with this host (an IPv6 address, IPv4 mapped), or begins such a group. Nothing when it has one. */
@@ -25,8 +26,8 @@ void vs_group_join(struct vs_group_member *m, const uint8_t host[16]);
 void vs_group_leave(struct vs_group_member *m);
 /* Whether the queue pair is the road to take now. Without locks; false of a member of none. */
 bool vs_group_wants_rc(const struct vs_group_member *m);
-/* As vs_choice_moved(); `bells`: those of this connection. One thread a member at a time. Returns whether the road that this connection is
- * to take, or whether it is there to stay, is another than at the last call. */
+/* As vs_choice_moved(); `bells`: those of this connection. One thread a member at a time. Returns whether the road to
+ * take is another than the other end was told, or whether it is there to stay another than at the last call. */
 bool vs_group_moved(struct vs_group_member *m, const uint8_t host[16], uint64_t now_ns, uint64_t n, bool rc, uint64_t bells);
 /* What was decided; false while it is being tried. */
 bool vs_group_decided(const struct vs_group_member *m, bool *rc);

@@ -117,13 +117,12 @@ static void take_completion(const struct ibv_wc *wc)
 	struct vs_link *l = vs_link_at(slot);
 	if (!l || !l->qp || wc->qp_num != l->qp_number)
 		return;
+	/* In this order: who waits for nothing to be outstanding takes it for arrived while the link is whole. */
+	if (wc->status != IBV_WC_SUCCESS)
+		vs_link_break(l);
 	if (!(wc->wr_id & VS_WR_RECV))
 		atomic_fetch_sub(&l->outstanding, 1);
-	if (wc->status != IBV_WC_SUCCESS) {
-		vs_link_break(l);
-		return;
-	}
-	if (!(wc->wr_id & VS_WR_RECV))
+	if (wc->status != IBV_WC_SUCCESS || !(wc->wr_id & VS_WR_RECV))
 		return;
 	bool first = !atomic_exchange(&l->heard, true);
 	if (!l->rx_frozen) {

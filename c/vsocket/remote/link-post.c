@@ -32,8 +32,8 @@ static bool post(struct vs_link *l, struct ibv_send_wr *wr)
 	atomic_fetch_add(&l->outstanding, 1);
 	if (ibv_post_send(l->qp, wr, &bad) == 0)
 		return true;
-	atomic_fetch_sub(&l->outstanding, 1);
 	vs_link_break(l);
+	atomic_fetch_sub(&l->outstanding, 1);
 	return false;
 }
 
@@ -74,10 +74,12 @@ void vs_link_position(struct vs_link *l, uint8_t flags, uint64_t seen)
 {
 	struct vs_dir *d = vs_rx(&l->c);
 	struct vs_note n = { .kind = VS_NOTE_POS, .flags = flags, .epoch = atomic_load(&d->epoch_rx), .ring = atomic_load(&d->head), .seen = seen };
-	if (vs_group_wants_rc(&l->member))
+	const bool rc = vs_group_wants_rc(&l->member);
+	if (rc)
 		n.flags |= VS_NOTE_RC;
 	if (!atomic_load(&l->heard) && l->c.side == 1)
 		return; /* the other queue pair may not be ready */
+	atomic_store(&l->member.told, rc);
 	l->told_head = n.ring;
 	l->told_epoch = n.epoch;
 	if (vs_link_has_room(l))

@@ -121,6 +121,10 @@ void vs_link_op_reading(const struct vs_conn *c)
 bool vs_link_op_died(const struct vs_conn *c)
 {
 	struct vs_link *l = vs_link_of(c);
-	vs_link_poll();
+	/* Another thread may be in the middle of taking the epoch's end, which came before the stream's. */
+	vs_link_op_sync();
+	/* Its answer to a freeze came before it left: it is applied at the next look. */
+	if (l && atomic_load(&l->freezing) && atomic_load(&l->thawed))
+		return false;
 	return l && (!atomic_load(&l->freezing) || atomic_load(&l->gone));
 }

@@ -180,7 +180,7 @@ bool vs_link_op_end(const struct vs_conn *c, int fd)
 			told = vs_link_note(l, n);
 		}
 		vs_link_poll();
-		if (told && vs_link_usable(l) && atomic_load(&l->outstanding) == 0)
+		if (told && atomic_load(&l->outstanding) == 0 && vs_link_usable(l)) /* in this order: see completions */
 			return true;
 		if (vs_link_twin_dead(fd))
 			return true;
@@ -259,8 +259,6 @@ void vs_link_op_moved(const struct vs_conn *c, size_t n, bool rc)
 	if (changed && vs_group_decided(&l->member, &decided_rc))
 		atomic_store(&c->slot->road, decided_rc ? VS_ROAD_FASTER : VS_ROAD_SLOWER);
 	vs_unlock(&l->choosing);
-	if (changed) {
-		atomic_store(&l->position_wanted, true);
+	if (changed && !atomic_exchange(&l->position_wanted, true))
 		vs_agent_wake();
-	}
 }
