@@ -88,12 +88,12 @@ static void name_of(uint32_t pid, char *name, size_t room)
 	fclose(f);
 }
 
-/* False for an end that has closed, or whose process and socket are both gone. */
+/* False for an end that has closed, is on another host, or whose process and socket are both gone. */
 static bool describe(struct vs_book_row *row, struct vs_slot *slot, int side)
 {
 	const struct vs_end *end = &slot->end[side];
 	*row = (struct vs_book_row){ .cookie = atomic_load(&end->cookie), .state = VS_BOOK_OPEN, .attached = 1, .peer_uid = UINT32_MAX };
-	if (row->cookie == 0 || atomic_load(&end->closed))
+	if (row->cookie == 0 || atomic_load(&end->closed) || (atomic_load(&slot->remote) && row->cookie == VS_COOKIE_REMOTE))
 		return false;
 	row->pid = atomic_load(&end->pid);
 	row->slot = (uint32_t)(slot - vs_arena->slot);

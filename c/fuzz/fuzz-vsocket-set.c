@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "vsocket-script.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include "vsocket/board.h"
@@ -87,7 +88,7 @@ static void move(struct script *in)
 	vs_cursor_init(&at, &iov, 1);
 	if (take(in, 1) & 1) {
 		if (vs_conn_send(c, conn[i].fd[side], &at, MSG_DONTWAIT | MSG_NOSIGNAL, &done) == VS_COUNTED)
-			vs_tx_native_done(c);
+			vs_tx_native_done(c, -EAGAIN);
 	} else if (vs_conn_recv(c, conn[i].fd[side], &at, MSG_DONTWAIT, never) == VS_COUNTED) {
 		vs_rx_native_done(c);
 	}

@@ -112,8 +112,7 @@ static void send_some(int i, size_t n, int flags)
 	long r = vs_conn_send(&end[i].c, end[i].fd, &from, flags | MSG_DONTWAIT | MSG_NOSIGNAL, &done);
 	need(done <= n && r <= (long)n);
 	if (r == VS_COUNTED) {
-		(void)!send(end[i].fd, buf + done, n - done, MSG_DONTWAIT | MSG_NOSIGNAL);
-		vs_tx_native_done(&end[i].c);
+		vs_tx_native_done(&end[i].c, send(end[i].fd, buf + done, n - done, MSG_DONTWAIT | MSG_NOSIGNAL));
 	}
 	free(buf);
 }

@@ -21,9 +21,9 @@
 #include <unistd.h>
 
 static const struct vk_scenario *const groups[] = { vk_transfer, vk_ready, vk_ends, vk_processes, vk_epoll, vk_options,
-						    vk_signalled, vk_connects, vk_names, vk_finishes, vk_udp };
+						    vk_signalled, vk_connects, vk_names, vk_finishes, vk_interest, vk_udp };
 static const char *const group_names[] = { "transfer", "waiting", "ends", "processes", "epoll", "options", "signals", "connecting",
-					   "names", "ends and threads", "udp" };
+					   "names", "ends and threads", "interest", "udp" };
 enum { GROUPS = sizeof groups / sizeof *groups };
 
 enum { WARM = 1, V6 = 2, ALWAYS = 4, BOOK = 8, MODES = 4 };

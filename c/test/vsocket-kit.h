@@ -77,6 +77,6 @@ size_t vk_fill_up(int fd);
 void vk_discard(int fd, size_t n);
 
 extern const struct vk_scenario vk_transfer[], vk_ready[], vk_ends[], vk_processes[], vk_epoll[], vk_options[],
-	vk_signalled[], vk_connects[], vk_names[], vk_finishes[], vk_udp[];
+	vk_signalled[], vk_connects[], vk_names[], vk_finishes[], vk_interest[], vk_udp[];
 
 #endif

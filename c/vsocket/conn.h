@@ -16,7 +16,8 @@
 /* Sends through the ring, or says that the kernel should. `*done`: bytes that went through the ring before VS_COUNTED: the caller
  * sends the rest (the kernel's flow control applies to it) and reports the sum. Flags are the application's. */
 long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int flags, size_t *done);
-void vs_tx_native_done(const struct vs_conn *c);
+/* `result`: of the kernel's call. */
+void vs_tx_native_done(const struct vs_conn *c, long result);
 bool vs_tx_in_ring(const struct vs_conn *c);
 /* Ends the ring epoch for one call of the kernel's; true when vs_tx_native_done() must follow. */
 bool vs_tx_begin_native(const struct vs_conn *c, int fd);

@@ -97,6 +97,9 @@ struct vs_dir {
 	_Atomic uint64_t rx_ring_bytes, rx_sleeps;
 };
 
+/* The cookie of an end that is on another host. */
+#define VS_COOKIE_REMOTE UINT64_C(1)
+
 /* One end of a connection. */
 struct vs_end {
 	_Atomic uint64_t cookie;  /* SO_COOKIE of its socket; 0: has not come yet */

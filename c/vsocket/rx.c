@@ -234,11 +234,13 @@ static bool settle(const struct vs_conn *c, int fd, uint32_t e, enum vs_bell wan
 }
 
 /* Reads the twin; at most `limit` bytes. */
-static long read_twin(int fd, const struct vs_cursor *to, size_t limit, int flags)
+static inline __attribute__((always_inline)) long read_twin(int fd, const struct vs_cursor *to, size_t limit, int flags)
 {
 	struct iovec iov[SMALL_IOV];
 	struct msghdr m = { .msg_iov = iov, .msg_iovlen = (size_t)vs_cursor_iov(to, iov, SMALL_IOV, limit) };
-	return vs_sys_recvmsg(fd, &m, (flags & (MSG_PEEK | MSG_TRUNC)) | MSG_DONTWAIT);
+	flags = (flags & (MSG_PEEK | MSG_TRUNC)) | MSG_DONTWAIT;
+	/* The usual one piece is cheaper for the kernel without a header. */
+	return m.msg_iovlen == 1 ? vs_sys_recv(fd, iov[0].iov_base, iov[0].iov_len, flags) : vs_sys_recvmsg(fd, &m, flags);
 }
 
 /* In the open plain epoch, of a direction in which a ring epoch can begin at any moment: how much of the twin is certain to be data. The
@@ -278,9 +280,10 @@ static long read_plain(const struct vs_conn *c, int fd, uint32_t e, struct vs_cu
 			return n == 0 ? VS_NATIVE : n == -ENODATA ? 0 : n;
 		limit = (uint64_t)n;
 	} else {
-		/* No ring epoch may begin, and end, while we read: what lies behind it would be read before it. */
+		/* No ring epoch may begin, and end, while we read: what lies behind it would be read before it. Nor may another host be told that
+		 * it can begin one: its doorbell would be taken for data. */
 		atomic_store(&d->reading, 1);
-		if (atomic_load(&d->epoch_tx) != e) {
+		if (atomic_load(&d->epoch_tx) != e || atomic_load(&d->expecting)) {
 			atomic_store(&d->reading, 0);
 			return VS_NATIVE;
 		}
@@ -427,7 +430,7 @@ static long read_once(const struct vs_conn *c, int fd, struct vs_cursor *to, int
 				r = -EAGAIN;
 		}
 		if (r == -EAGAIN || r == 0) {
-			uint32_t kept = atomic_exchange(&d->rx_error, 0);
+			uint32_t kept = atomic_load(&d->rx_error) ? atomic_exchange(&d->rx_error, 0) : 0;
 			return kept ? -(long)kept : r;
 		}
 		return r;

@@ -73,14 +73,22 @@ static void modify(struct vs_set *s, int fd, const struct epoll_event *event)
 	vs_set_link_data(s, fd);
 }
 
-/* Whether the kernel need not be told at once: all of the member's events come from rings, and nobody is in the kernel to wait for it. */
-static bool can_wait(struct vs_set *s, int op, int fd, const struct epoll_event *event)
+/* Whether all of the member's events come from rings. */
+static bool only_rings(const struct vs_set *s, int fd)
+{
+	struct vs_conn c;
+	return s->board && vs_member_conn(&vs_members[fd], fd, &c) && vs_rx_in_ring(&c) && vs_tx_in_ring(&c);
+}
+
+/* Whether the kernel need not be told at once: nobody is in the kernel to wait for it, and whoever will be tells the kernel before. Of what
+ * the kernel has to say of a connection that is known only once all waits are seen. */
+static bool can_wait(const struct vs_set *s, int op, int fd, const struct epoll_event *event)
 {
 	const uint32_t special = EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP;
 	struct vs_conn c;
-	return s->open && s->whole && !s->lent && s->board && (op == EPOLL_CTL_DEL || event) && atomic_load(&s->board->sleepers) == 0 &&
-	       atomic_load(&s->blind) == 0 && !((vs_members[fd].events | (op == EPOLL_CTL_DEL ? 0 : event->events)) & special) &&
-	       vs_member_conn(&vs_members[fd], fd, &c) && vs_rx_in_ring(&c) && vs_tx_in_ring(&c);
+	return s->open && s->whole && !s->lent && (op == EPOLL_CTL_DEL || event) && atomic_load(&s->asleep) == 0 &&
+	       !((vs_members[fd].events | (op == EPOLL_CTL_DEL ? 0 : event->events)) & special) &&
+	       (only_rings(s, fd) || (atomic_load(&s->waited) && !s->inherited && vs_fd_conn(fd, &c)));
 }
 
 /* epoll_ctl() on our side only. Returns 0 or -errno. */
@@ -105,7 +113,28 @@ static int change(struct vs_set *s, int op, int fd, const struct epoll_event *ev
 		m->next_untold = s->untold;
 		s->untold = fd + 1;
 	}
+	if (op != EPOLL_CTL_DEL && !only_rings(s, fd))
+		atomic_store_explicit(&s->looked, 0, memory_order_relaxed);
 	return 0;
+}
+
+/* For those who do not have the C library's function. */
+static int kernel_ctl(int ep, int op, int fd, struct epoll_event *event)
+{
+	return vs_sys(SYS_epoll_ctl, ep, op, fd, event) < 0 ? -1 : 0;
+}
+
+/* Another set has given it up, which the kernel does not know yet. */
+static void take_over(const struct vs_set *s, int fd)
+{
+	struct vs_set *other = vs_set_known(fd) && vs_set_at(atomic_load(&vs_members[fd].set)) != s ? vs_set_lock_of(fd) : NULL;
+	if (!other)
+		return;
+	if (other != s && vs_members[fd].removed) {
+		vs_set_forget_untold(other, fd);
+		vs_set_tell_kernel(other, fd, kernel_ctl);
+	}
+	vs_unlock(&other->lock);
 }
 
 /* It is in more than one set, or was said to be in one that is not known: whoever waits for it may not look at its ring. */
@@ -131,6 +160,8 @@ int vs_set_ctl(int ep, int op, int fd, struct epoll_event *event, vs_ctl_fn *rea
 		vs_set_create(ep, false);
 		s = vs_set_find(ep);
 	}
+	if (op == EPOLL_CTL_ADD)
+		take_over(s, fd);
 	if (!s || !vs_set_lock(s)) {
 		int r = real(ep, op, fd, event);
 		if (r == 0 && op == EPOLL_CTL_ADD) {
@@ -198,14 +229,14 @@ void vs_set_flush(struct vs_set *s, vs_ctl_fn *real)
 
 void vs_set_flush_all(vs_ctl_fn *real)
 {
-	for (unsigned i = 0; i < VS_SETS && vs_set_known(0); i++)
-		vs_set_flush(&vs_sets[i], real);
-}
-
-/* For those who do not have the C library's function. */
-static int kernel_ctl(int ep, int op, int fd, struct epoll_event *event)
-{
-	return vs_sys(SYS_epoll_ctl, ep, op, fd, event) < 0 ? -1 : 0;
+	for (unsigned i = 0; i < VS_SETS && vs_set_known(0); i++) {
+		struct vs_set *s = &vs_sets[i];
+		if (!s->open || !vs_set_lock(s))
+			continue;
+		s->inherited = true;
+		vs_set_tell_all(s, real);
+		vs_unlock(&s->lock);
+	}
 }
 
 void vs_set_force(int ep)

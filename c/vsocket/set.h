@@ -2,8 +2,8 @@
  * set.h - the epoll sets of this process: what is in them, and which of it has something in a ring. The kernel's set stays complete; ours
  * lets a wait look at rings first, so that a message to a server that waits in epoll costs no system call.
  *
- * Changes of interest in a connection whose two directions are in rings are not told to the kernel at once, but only when it is about to be
- * asked: programs that switch between reading and writing with every message would make nothing but such calls.
+ * Changes of interest in a connection are not told to the kernel at once, but only when it is about to be asked: programs that switch between
+ * reading and writing with every message would make little but such calls, most of which undo each other.
  *
  * A set that may be waited for in ways that are not seen (inherited, copied, in another set) is left to the kernel: its connections
  * are "eager" and get a doorbell a message.

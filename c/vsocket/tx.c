@@ -503,7 +503,8 @@ long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int f
 		if (vs_is_remote(c)) {
 			if (from->left > 0 && settle_given_back(c, fd, flags & ~MSG_DONTWAIT) == -ESTALE)
 				return *done ? (long)*done : VS_NATIVE;
-			vs_remote->moved(c, total, from->left == 0);
+			if (*done > 0)
+				vs_remote->moved(c, *done, true);
 		}
 		if (from->left == 0 && total > 0) {
 			r = (long)total;
@@ -516,7 +517,13 @@ long vs_conn_send(const struct vs_conn *c, int fd, struct vs_cursor *from, int f
 	return r;
 }
 
-void vs_tx_native_done(const struct vs_conn *c) { atomic_fetch_sub(&vs_tx(c)->native_senders, 1); }
+void vs_tx_native_done(const struct vs_conn *c, long result)
+{
+	atomic_fetch_sub(&vs_tx(c)->native_senders, 1);
+	/* Now that the message is on its way. */
+	if (result > 0 && vs_is_remote(c))
+		vs_remote->moved(c, (size_t)result, false);
+}
 
 void vs_tx_demote(const struct vs_conn *c, int fd, enum vs_plain why)
 {

@@ -17,6 +17,7 @@ import { requireAll } from './lib/requirements.ts';
 const LIMIT_MS = 60_000;
 setDefaultTimeout(LIMIT_MS);
 const BYTES = 32 << 20;
+const cli = [process.execPath, join(fileURLToPath(new URL('../..', import.meta.url)), 'src/cli.ts')];
 const exchange = ['python3', join(fileURLToPath(new URL('programs', import.meta.url)), 'exchange.py')];
 let network: Network;
 let folder: string;
@@ -138,7 +139,6 @@ test.each([
 });
 
 test('the report names the queue pair, or why there is none', async () => {
-  const cli = [process.execPath, join(fileURLToPath(new URL('../..', import.meta.url)), 'src/cli.ts')];
   const report = async (server: Choice, wrapped: readonly string[] = [], flags: readonly string[] = []) => {
     const port = freshPort();
     const file = join(folder, `report-${port}.json`);
@@ -179,6 +179,9 @@ test.each(['asking', 'answering'] as const)(
     const asking = start(network.a, [...exchange, 'ask', network.b.ipv4, `${port}`, '100000000'], choice);
     await until('they are connected', () => isConnectedAt(answering.pid, port), LIMIT_MS);
     await sleep(500);
+    const list = start(network.a, [...cli, 'socket-run', 'ps', '--json'], { accelerated: false });
+    const { connections } = JSON.parse((await list.ended).stdout) as RunReport;
+    expect(connections).toMatchObject([{ remote: `${network.b.ipv4}:${port}`, transport: 'rc' }]);
     const [killed, left] = who === 'asking' ? [asking, answering] : [answering, asking];
     expect(left.alive).toBe(true);
     const before = performance.now();

@@ -59,7 +59,7 @@ static inline void vs_native_done(struct vs_native *n, ssize_t result)
 	if (n->counted == VS_N_FD)
 		vs_fd_native_done(n->fd);
 	else if (n->counted == VS_N_TX)
-		vs_tx_native_done(&n->c);
+		vs_tx_native_done(&n->c, result);
 	else if (n->counted == VS_N_RX)
 		vs_rx_native_done(&n->c);
 	else if (n->counted == VS_N_DATAGRAM_TX)

@@ -108,10 +108,13 @@ static bool random_cookie(uint64_t cookie[2])
 
 static bool same(const uint64_t a[2], const uint64_t b[2]) { return a[0] == b[0] && a[1] == b[1]; }
 
+/* For now, when the interface has just come up, or is down. */
 static void give_up(struct vs_link *l)
 {
 	vs_link_destroy(l);
 	atomic_store(&l->c.slot->road, VS_ROAD_IMPOSSIBLE);
+	if (vs_device_may_come(l->c.slot->key.end[l->c.side].addr) && vs_link_retry(l, vs_now_ns()))
+		return;
 	l->next_ns = 0;
 	vs_link_go_on(l, VS_LINK_OVER);
 }
@@ -122,10 +125,18 @@ static bool make_pair(struct vs_link *l)
 	if (l->qp)
 		return true;
 	device = vs_device_open(l->c.slot->key.end[l->c.side].addr, &why);
-	if (device && vs_link_create(l, device, &why))
-		return true;
-	give_up(l);
-	return false;
+	return device && vs_link_create(l, device, &why);
+}
+
+/* Side 1 cannot do what it was asked for; side 0 will ask again. */
+static void not_now(struct vs_link *l)
+{
+	if (!vs_device_may_come(l->c.slot->key.end[l->c.side].addr)) {
+		give_up(l);
+		return;
+	}
+	vs_link_destroy(l);
+	atomic_store(&l->c.slot->road, VS_ROAD_IMPOSSIBLE);
 }
 
 static void repeat(struct vs_link *l, enum vs_link_state state)
@@ -170,6 +181,8 @@ static void take_cookie(struct vs_link *l, const struct vs_datagram *d)
 	l->peer_port = d->port;
 	if (make_pair(l))
 		repeat(l, VS_LINK_OFFERED);
+	else
+		give_up(l);
 }
 
 static void take_offer(struct vs_link *l, const struct vs_datagram *d)
@@ -186,10 +199,8 @@ static void take_offer(struct vs_link *l, const struct vs_datagram *d)
 	memcpy(l->peer_cookie, d->cookie, sizeof l->peer_cookie);
 	l->peer_port = d->port;
 	l->peer = d->qp;
-	if (!make_pair(l))
-		return;
-	if (!vs_link_connect(l, device)) {
-		give_up(l);
+	if (!make_pair(l) || !vs_link_connect(l, device)) {
+		not_now(l);
 		return;
 	}
 	l->next_ns = 0;
@@ -203,8 +214,10 @@ static void take_accept(struct vs_link *l, const struct vs_datagram *d)
 		return;
 	l->peer = d->qp;
 	if (!vs_link_connect(l, device)) {
-		if (atomic_load(&l->state) == VS_LINK_OFFERED)
-			give_up(l);
+		if (atomic_load(&l->state) != VS_LINK_OFFERED)
+			return;
+		vs_agent_send(l, VS_BROKEN); /* it is up there */
+		give_up(l);
 		return;
 	}
 	l->next_ns = 0;

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "device.h"
 #include "datagram.h"
+#include "../sys.h"
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -29,6 +30,9 @@ static struct {
 
 static struct vs_device device;
 static bool opened, loaded, failed;
+/* When there was none the last time, and how long that is believed. */
+static uint64_t missed_ns;
+#define AGAIN_NS UINT64_C(50000000)
 
 /* Devices of the kernel's; what socket-run starts may have the embedded one's in its view of sysfs, which then does no harm. */
 static bool has_adapter(void)
@@ -141,8 +145,11 @@ struct vs_device *vs_device_open(const uint8_t address[16], const char **why)
 		return NULL;
 	}
 	int count = 0;
-	struct ibv_device **list = lib.get_device_list(&count);
 	*why = "no device";
+	/* Many connections ask at the same time. */
+	if (vs_now_ns() - missed_ns < AGAIN_NS)
+		return NULL;
+	struct ibv_device **list = lib.get_device_list(&count);
 	for (int i = 0; list && i < count && !opened; i++) {
 		struct ibv_context *c = lib.open_device(list[i]);
 		if (!c)
@@ -158,7 +165,14 @@ struct vs_device *vs_device_open(const uint8_t address[16], const char **why)
 	}
 	if (list)
 		lib.free_device_list(list);
+	if (!opened)
+		missed_ns = vs_now_ns();
 	return opened ? &device : NULL;
+}
+
+bool vs_device_may_come(const uint8_t address[16])
+{
+	return opened ? !memcmp(device.gid.raw, address, 16) : loaded && !failed;
 }
 
 struct ibv_qp *vs_device_qp(struct vs_device *d)

@@ -40,6 +40,9 @@ extern struct vs_verbs vs_verbs;
  * not be opened, or another address's was opened before; `*why` says which. */
 struct vs_device *vs_device_open(const uint8_t address[16], const char **why);
 
+/* Whether there may be one later for an address for which there is none now: the interface may be about to come up. */
+bool vs_device_may_come(const uint8_t address[16]);
+
 /* A queue pair in INIT; NULL with errno. */
 struct ibv_qp *vs_device_qp(struct vs_device *d);
 /* To RTS towards `peer`; 0 or an errno. */

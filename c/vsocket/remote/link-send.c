@@ -251,7 +251,7 @@ uint64_t vs_link_op_reader(const struct vs_conn *c, uint64_t ring)
 void vs_link_op_moved(const struct vs_conn *c, size_t n, bool rc)
 {
 	struct vs_link *l = vs_link_of(c);
-	if (!l || c->side != 0 || vs_link_always() || vs_link_random() || !vs_try_lock(&l->choosing))
+	if (!l || c->side != 0 || vs_link_always() || vs_link_random() || vs_group_can_wait(&l->member, n) || !vs_try_lock(&l->choosing))
 		return;
 	bool decided_rc;
 	/* Who leaves has said so before he takes the lock. */

@@ -9,6 +9,8 @@
 
 /* After a failure, doubled each time. */
 #define RESTART_NS UINT64_C(100000000)
+/* How often a device that is not ready is waited for, twice as long each time. */
+#define RETRIES 6u
 /* How long who closes waits for those who are sending. */
 #define POSTING_NS UINT64_C(1000000000)
 
@@ -167,7 +169,7 @@ void vs_link_up(struct vs_link *l)
 	atomic_store(&l->c.slot->road, VS_ROAD_OPEN);
 	atomic_store(&l->c.slot->remote, (uint32_t)vs_sys_getpid());
 	/* From here on nobody begins a read that does not look here. */
-	atomic_store(&peer->cookie, 1);
+	atomic_store(&peer->cookie, VS_COOKIE_REMOTE);
 }
 
 void vs_link_destroy(struct vs_link *l)
@@ -231,6 +233,27 @@ static uint64_t restart_wait(struct vs_link *l, uint64_t now_ns)
 	else if (l->restarts < 8)
 		l->restarts++;
 	return RESTART_NS << l->restarts;
+}
+
+/* Of a link that is not up: the device was not ready. Such a thing passes in seconds, or stays. */
+bool vs_link_retry(struct vs_link *l, uint64_t now_ns)
+{
+	struct vs_dir *tx = vs_tx(&l->c), *rx = vs_rx(&l->c);
+	bool done = false;
+	if (l->restarts >= RETRIES || !vs_try_lock(&tx->tx_lock))
+		return false;
+	/* Who closes has the locks, and then the link may be another connection's. */
+	if (vs_try_lock(&rx->rx_lock)) {
+		done = atomic_load(&l->state) != VS_LINK_NONE;
+		if (done) {
+			clear(l);
+			l->next_ns = now_ns + (RESTART_NS << l->restarts++);
+			atomic_store(&l->state, VS_LINK_FINDING);
+		}
+		vs_unlock(&rx->rx_lock);
+	}
+	vs_unlock(&tx->tx_lock);
+	return done;
 }
 
 bool vs_link_restart(struct vs_link *l, uint64_t now_ns)

@@ -94,6 +94,8 @@ void vs_link_up(struct vs_link *l);
 /* Nothing will arrive any more. The slot's locks are held, or nobody else uses it. */
 void vs_link_destroy(struct vs_link *l);
 
+/* After vs_link_destroy(), of a link that was never up: begins anew after a while. False: it is not worth it, or not possible now. */
+bool vs_link_retry(struct vs_link *l, uint64_t now_ns);
 /* When nothing is left of a link that failed or was left: begins anew after a while. False: not yet. */
 bool vs_link_restart(struct vs_link *l, uint64_t now_ns);
 
