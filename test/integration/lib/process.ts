@@ -5,6 +5,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { patience } from './patient-clock.ts';
 
 export interface StartOptions {
   /** Name of the network namespace to run in; that of the test when absent. */
@@ -48,7 +49,7 @@ export class Program {
     const [file = '', ...args] = netns ? ['ip', 'netns', 'exec', netns, ...argv] : argv;
     const child = spawn(file, args, {
       cwd,
-      env: { ...process.env, ...env },
+      env: { ...process.env, ...env, ...patience(argv, env?.LD_PRELOAD ?? process.env.LD_PRELOAD) },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.argv = argv;

@@ -17,6 +17,7 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { freshPort, type PairEnded } from './pair.ts';
+import { patientClock, startsPerftest } from './patient-clock.ts';
 import { type Ended, listensOn, mustRun, Program, until } from './process.ts';
 import { ROOT, SOFT_DIR } from './requirements.ts';
 import type { End } from './roads.ts';
@@ -156,7 +157,8 @@ export class RxeVm {
   guestProgram(argv: readonly string[], limit_ms: number, ready?: string): Program {
     const [file = '', ...args] = argv;
     const command = [this.inGuest(file), ...args].map((word) => `'${word}'`).join(' ');
-    const limited = `timeout -s KILL ${Math.ceil(limit_ms / 1000)} ${command}`;
+    const clock = startsPerftest(argv) ? `LD_PRELOAD=${this.inGuest(patientClock())} ` : '';
+    const limited = `${clock}timeout -s KILL ${Math.ceil(limit_ms / 1000)} ${command}`;
     const script = ready === undefined ? limited : `${limited} & p=$!; ${ready} echo ${READY}; wait $p`;
     return new Program([SCRIPT, 'exec', script], { env: this.scriptEnv, limit_ms: limit_ms + 5000 });
   }
