@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "../vsocket/book.h"
+#include "../vsocket/layout.h"
 #include "vsocket-kit.h"
 #include <fcntl.h>
 #include <poll.h>
@@ -281,7 +282,7 @@ int main(int argc, char **argv)
 	while (judged < begun)
 		judge(&trials[judged++ % AHEAD]);
 	char path[64];
-	snprintf(path, sizeof path, "%s/sockets-1", dir);
+	snprintf(path, sizeof path, "%s/sockets-%d", dir, VS_VERSION);
 	unlink(path);
 	rmdir(dir);
 	printf("%u scenarios, %u with bytes in rings; %u comparisons, %u failures, %u differences that did not show again\n", begun, in_rings, done, failed,

@@ -113,6 +113,10 @@ static int wait_raw(struct epoll_event *e, int max, int ms)
 	register long r8 __asm__("r8") = 0;
 	register long r9 __asm__("r9") = 8;
 	__asm__ volatile("syscall" : "=a"(r) : "a"(SYS_epoll_pwait), "D"((long)server.ep), "S"(e), "d"((long)max), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+	if (r < 0) {
+		errno = (int)-r;
+		r = -1;
+	}
 #else
 	r = epoll_wait(server.ep, e, max, ms);
 #endif
