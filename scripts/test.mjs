@@ -180,15 +180,18 @@ function take(...words) {
 
 const natives = take('c-asan', 'c-tsan', 'c-test', 'fuzz');
 const tested = take('unit', 'smoke-');
-// Integration tests wait more than they compute: two at once, but virtual machines, which compute, one after the other.
+// Virtual machines, which compute, run one after the other; beside them what must not wait too long for a CPU, and what mostly waits.
 const machines = take('integration-rxe-');
-const others = [...take('integration-compat'), ...take('integration-')];
+const patient = take(
+  ...['compat', 'programs', 'topo', 'users', 'verbs'].map((word) => `integration-${word}`),
+);
+const others = [...take('integration-socket-compat', 'integration-socket-remote'), ...take('integration-')];
 // What is quick and says most about a mistake comes first.
 const quick = take('');
-await lane(() => quick.shift());
-const light = () => natives.shift() ?? tested.shift();
-await Promise.all([lane(light), lane(light)]);
-await Promise.all([lane(() => machines.shift() ?? others.shift()), lane(() => others.shift())]);
+const taking = (...queues) => lane(() => queues.find((queue) => queue.length > 0)?.shift());
+await taking(quick);
+await Promise.all([taking(natives, tested), taking(natives, tested), taking(tested)]);
+await Promise.all([taking(machines, others), taking(others), taking(patient, others)]);
 // Second attempts come last, when nothing else runs.
 let failures = 0;
 for (const step of failed) if (!MEETS_THE_CLOCK.test(step.name) || (await attempt(step, 2))) failures += 1;
