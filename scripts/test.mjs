@@ -190,7 +190,7 @@ const others = [...take('integration-socket-compat', 'integration-socket-remote'
 const quick = take('');
 const taking = (...queues) => lane(() => queues.find((queue) => queue.length > 0)?.shift());
 await taking(quick);
-await Promise.all([taking(natives, tested), taking(natives, tested), taking(tested)]);
+await Promise.all([taking(natives, tested), taking(natives, tested), taking(tested, natives)]);
 await Promise.all([taking(machines, others), taking(others), taking(patient, others)]);
 // Second attempts come last, when nothing else runs.
 let failures = 0;
