@@ -180,18 +180,15 @@ function take(...words) {
 
 const natives = take('c-asan', 'c-tsan', 'c-test', 'fuzz');
 const tested = take('unit', 'smoke-');
-// Virtual machines, which compute, run one after the other; beside them what must not wait too long for a CPU, and what mostly waits.
+// Two at once, for more make everything slower and some of it fail; virtual machines, which compute all the time, one after the other.
 const machines = take('integration-rxe-');
-const patient = take(
-  ...['compat', 'programs', 'topo', 'users', 'verbs'].map((word) => `integration-${word}`),
-);
-const others = [...take('integration-socket-compat', 'integration-socket-remote'), ...take('integration-')];
+const others = [...take('integration-compat', 'integration-socket-compat'), ...take('integration-')];
 // What is quick and says most about a mistake comes first.
 const quick = take('');
 const taking = (...queues) => lane(() => queues.find((queue) => queue.length > 0)?.shift());
 await taking(quick);
-await Promise.all([taking(natives, tested), taking(natives, tested), taking(tested, natives)]);
-await Promise.all([taking(machines, others), taking(others), taking(patient, others)]);
+await Promise.all([taking(natives, tested), taking(natives, tested)]);
+await Promise.all([taking(machines, others), taking(others)]);
 // Second attempts come last, when nothing else runs.
 let failures = 0;
 for (const step of failed) if (!MEETS_THE_CLOCK.test(step.name) || (await attempt(step, 2))) failures += 1;
