@@ -280,10 +280,9 @@ static long read_plain(const struct vs_conn *c, int fd, uint32_t e, struct vs_cu
 			return n == 0 ? VS_NATIVE : n == -ENODATA ? 0 : n;
 		limit = (uint64_t)n;
 	} else {
-		/* No ring epoch may begin, and end, while we read: what lies behind it would be read before it. Nor may another host be told that
-		 * it can begin one: its doorbell would be taken for data. */
+		/* No ring epoch may begin, and end, while we read: what lies behind it would be read before it. */
 		atomic_store(&d->reading, 1);
-		if (atomic_load(&d->epoch_tx) != e || atomic_load(&d->expecting)) {
+		if (atomic_load(&d->epoch_tx) != e) {
 			atomic_store(&d->reading, 0);
 			return VS_NATIVE;
 		}

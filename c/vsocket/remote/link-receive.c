@@ -11,12 +11,7 @@ void vs_link_grant(struct vs_link *l)
 		return;
 	if (!atomic_exchange(&l->grant_wanted, false))
 		return;
-	const uint32_t before = atomic_exchange(&d->expecting, 1);
-	if (!before && atomic_load(&d->reading)) { /* by one who does not expect it: at the next read */
-		atomic_store(&d->expecting, 0);
-		atomic_store(&l->grant_wanted, true);
-		return;
-	}
+	atomic_store(&d->expecting, 1);
 	atomic_store(&l->granted, true);
 	vs_link_note(l, (struct vs_note){ .kind = VS_NOTE_GRANT, .epoch = e, .seen = l->grant_number });
 }
