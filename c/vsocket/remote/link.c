@@ -156,6 +156,14 @@ void vs_link_up(struct vs_link *l)
 	l->told_head = atomic_load(&vs_rx(&l->c)->head);
 	l->told_epoch = atomic_load(&vs_rx(&l->c)->epoch_rx);
 	l->up_ns = vs_now_ns();
+	/* How the kernel counts what we send can be told only until a transmission fails, which may be before the first ring epoch. */
+	struct vs_dir *tx = vs_tx(&l->c);
+	if (vs_link_has_fd(l) && vs_try_lock(&tx->tx_lock)) {
+		uint64_t sent;
+		bool open;
+		vs_twin_sent(l->fd, &tx->syn, &sent, &open);
+		vs_unlock(&tx->tx_lock);
+	}
 	/* Side 0 chooses for both. */
 	if (l->c.side == 0)
 		vs_group_join(&l->member, vs_link_there(l));
