@@ -50,9 +50,9 @@ struct vs_set {
 	_Atomic uint32_t blind;	 /* of these, in the kernel and not counted on the board */
 	bool open, whole;	 /* whole: all members are known */
 	bool lent;		 /* somebody may wait for it who does not look here */
-	bool inherited;		 /* a child has it, too */
+	bool inherited;		 /* a child may have it, too: interest in what the kernel tells is told at once */
 	_Atomic bool one_shots;	 /* some member is, or was, one-shot */
-	_Atomic bool waited;	 /* it has been waited for here, so that UDP sockets in it may have their inboxes open */
+	_Atomic bool waited;	 /* it has been waited for here: UDP sockets in it may have their inboxes open, and interest may be told late */
 	_Atomic uint32_t asleep; /* threads in the kernel, of whatever kind */
 	_Atomic uint32_t datagrams; /* of the next */
 	struct vs_datagram_member datagram[VS_SET_DATAGRAMS];
